@@ -116,7 +116,7 @@ size_t gm_frame_block_size(size_t payload_len);
 
 /* Puts frame headers around a payload in place: the caller wrote `payload_len` bytes (OPEN: window and block) at
  * buf + GM_FRAME_HEADER_LEN and `cap` is the room at buf. Payloads above 16 KiB are moved apart to fit the further headers in. `flags` may hold
- * END_STREAM, which lands on the last frame. Returns the bytes on the wire, or -ENOBUFS when `cap` is too small. */
+ * END_STREAM, which lands on the last frame. Returns the bytes on the wire, or -GM_E_LIMIT when `cap` is too small. */
 struct gm_frame_block {
     uint8_t type; /* OPEN, HEAD or TRAILERS */
     uint8_t flags;
@@ -180,7 +180,7 @@ struct gm_frame_reader {
 void gm_frame_reader_init(struct gm_frame_reader *reader);
 
 /* Takes bytes from *data (advancing *data and reducing *len) up to the next event.
- * Returns 1 with *event filled, 0 when all input is used up, -EPROTO on a peer's fault (reader->fault says which; every later call returns the same). */
+ * Returns 1 with *event filled, 0 when all input is used up, -GM_E_PROTOCOL on a peer's fault (reader->fault says which; every later call returns the same). */
 int gm_frame_reader_next(struct gm_frame_reader *reader, const uint8_t **data, size_t *len, struct gm_frame_event *event)
     __attribute__((warn_unused_result));
 

@@ -91,12 +91,12 @@ void gm_head_write_response(struct gm_head_writer *writer, void *buf, size_t cap
 void gm_head_write_trailers(struct gm_head_writer *writer, void *buf, size_t cap);
 void gm_head_write_field(struct gm_head_writer *writer, const struct gm_head_field *field);
 
-/* Returns the block's length, -ENOBUFS when it did not fit (buffer, or the limits above), -EBADMSG when something given to it may not be in a block. */
+/* Returns the block's length, -GM_E_LIMIT when it did not fit (buffer, or the limits above), -EINVAL when something given to it may not be in a block. */
 int gm_head_write_finish(struct gm_head_writer *writer) __attribute__((warn_unused_result));
 
 /* --- Reading. `p` is one whole block (an OPEN's: behind its window), borrowed for as long as `out` is used. --- */
 
-/* Returns 0, or -EBADMSG: a length, a byte or a field that the protocol forbids. A request block of another kind gives -ENOTSUP. */
+/* Returns 0, or -GM_E_PROTOCOL: a length, a byte or a field that the protocol forbids. A request block of another kind gives -ENOTSUP. */
 int gm_head_read_request(const uint8_t *p, size_t len, struct gm_head_request *out) __attribute__((warn_unused_result));
 int gm_head_read_response(const uint8_t *p, size_t len, struct gm_head_response *out) __attribute__((warn_unused_result));
 int gm_head_read_trailers(const uint8_t *p, size_t len, struct gm_head_fields *out) __attribute__((warn_unused_result));

@@ -54,7 +54,7 @@ bool gm_ws_protocol_offered(struct gm_ws_text offers, const char *protocol);
 int gm_ws_check_request(const struct gm_ws_upgrade *request) __attribute__((warn_unused_result));
 
 /* Client: checks an answer to the request made with `key`. `protocol` is the one offered, or NULL. On success returns 1 when the server chose it, 0 when the server chose none.
- * -EPROTO when the answer is not a valid upgrade (another status included), -ENOTSUP when it selects something that was not offered. */
+ * -GM_E_PROTOCOL when the answer is not a valid upgrade (another status included), -ENOTSUP when it selects something that was not offered. */
 int gm_ws_check_response(const struct gm_ws_upgrade *response, const char key[GM_WS_KEY_LEN], gm_ws_sha1_fn *sha1,
                          const char *protocol) __attribute__((warn_unused_result));
 
@@ -67,7 +67,7 @@ struct gm_ws_request {
     const char *key;          /* GM_WS_KEY_LEN characters */
 };
 
-/* Client: the whole request head into buf. Returns its length, -ENOBUFS, or -EINVAL for bytes that would break the head. */
+/* Client: the whole request head into buf. Returns its length, -GM_E_LIMIT, or -EINVAL for bytes that would break the head. */
 int gm_ws_write_request(char *buf, size_t cap, const struct gm_ws_request *request) __attribute__((warn_unused_result));
 
 /* Server: the whole 101 head into buf; `protocol` is the chosen one or empty. Returns and errors as above. */

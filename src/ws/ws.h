@@ -50,7 +50,7 @@ struct gm_ws_header {
     bool masked;
 };
 
-/* Reads one header. Returns its length, 0 when more bytes are needed, -EPROTO: RSV bits, a reserved opcode, a fragmented or long control frame, a length
+/* Reads one header. Returns its length, 0 when more bytes are needed, -GM_E_PROTOCOL: RSV bits, a reserved opcode, a fragmented or long control frame, a length
  * not in its shortest form or above 2^63-1. Errors show as early as their byte does, so that splits do not matter. */
 int gm_ws_header_read(const uint8_t *p, size_t n, struct gm_ws_header *out) __attribute__((warn_unused_result));
 
@@ -116,7 +116,7 @@ struct gm_ws_reader {
 void gm_ws_reader_init(struct gm_ws_reader *reader, enum gm_ws_role role, uint64_t message_max);
 
 /* Takes bytes from *data (advancing *data, reducing *len, unmasking in place what it passes) up to the next event.
- * Returns 1 with *event filled, 0 when all input is used up, -EPROTO on a peer's failure: reader->close_code is 1002, 1007 (text that is not UTF-8)
+ * Returns 1 with *event filled, 0 when all input is used up, -GM_E_PROTOCOL on a peer's failure: reader->close_code is 1002, 1007 (text that is not UTF-8)
  * or 1009 (message above message_max); every later call returns the same. */
 int gm_ws_reader_next(struct gm_ws_reader *reader, uint8_t **data, size_t *len, struct gm_ws_event *event)
     __attribute__((warn_unused_result));

@@ -1,0 +1,335 @@
+/* A connection: send queue, cork, flush, close protocol. Owner: one ring.
+ *
+ * Invariants: the bytes of the send under way are the first `sending_bytes` of `out` and stay there until on_sent; the cork block holds one
+ * reference of ours while it has room, and every piece queued from it holds another; nothing is written after a close was asked for. */
+#include "net/conn.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/uio.h>
+
+#include "base/counter.h"
+
+enum conn_state {
+    CONN_CONNECTING = 1,
+    CONN_OPEN,
+    CONN_CLOSING,   /* draining the queue before FIN */
+    CONN_LINGERING, /* FIN sent, input is discarded */
+    CONN_CLOSED,
+};
+
+static void conn_flush(struct gm_task *task);
+static void conn_evacuate(struct gm_holder *holder);
+static void conn_close_expired(struct gm_timer *timer);
+static const struct gm_sock_ops conn_sock_ops;
+
+static struct gm_conn *conn_of(struct gm_sock *sock) { return GM_CONTAINER_OF(sock, struct gm_conn, sock); }
+
+static void conn_init(struct gm_conn *conn, const struct gm_conn_ops *ops, enum conn_state state) {
+    memset(conn, 0, sizeof *conn);
+    conn->ops = ops;
+    conn->state = (uint8_t)state;
+    gm_task_init(&conn->flush, conn_flush);
+    gm_holder_init(&conn->holder, conn_evacuate);
+    gm_timer_init(&conn->close_timer, conn_close_expired);
+}
+
+int gm_conn_open(struct gm_ring *ring, struct gm_conn *conn, int fd, const struct gm_conn_ops *ops) {
+    conn_init(conn, ops, CONN_OPEN);
+    return gm_sock_open(ring, &conn->sock, fd, &conn_sock_ops);
+}
+
+int gm_conn_dial(struct gm_ring *ring, struct gm_conn *conn, const union gm_addr *to, const struct gm_conn_ops *ops) {
+    conn_init(conn, ops, CONN_CONNECTING);
+    return gm_sock_connect(ring, &conn->sock, to, &conn_sock_ops);
+}
+
+bool gm_conn_is_open(const struct gm_conn *conn) { return conn->state == CONN_CONNECTING || conn->state == CONN_OPEN; }
+
+/* ---- Writing ------------------------------------------------------------------------------------------------------------------------ */
+
+static void conn_cork_drop(struct gm_conn *conn) {
+    if (conn->cork == NULL) return;
+    gm_buf_put(conn->cork);
+    conn->cork = NULL;
+    conn->cork_start = conn->cork_used = 0;
+}
+
+static void conn_break(struct gm_conn *conn, int error) {
+    if (!gm_conn_is_open(conn)) {
+        gm_conn_abort(conn, true);
+        return;
+    }
+    conn->ops->on_broken(conn, error);
+}
+
+static bool conn_push(struct gm_conn *conn, gm_slice slice) {
+    if (GM_LIKELY(gm_chain_push(&conn->out, gm_ring_segs(gm_conn_ring(conn)), slice) == 0)) return true;
+    gm_slice_put(slice);
+    conn_break(conn, -GM_E_NOMEM);
+    return false;
+}
+
+/* Moves what was written to the cork block into the queue, so that the order of pieces is kept. */
+static bool conn_cork_queue(struct gm_conn *conn) {
+    if (conn->cork == NULL || conn->cork_used == conn->cork_start) return true;
+    gm_slice piece = {conn->cork->data + conn->cork_start, (uint32_t)(conn->cork_used - conn->cork_start), conn->cork};
+    gm_buf_ref(conn->cork);
+    conn->cork_start = conn->cork_used;
+    return conn_push(conn, piece);
+}
+
+void gm_conn_kick(struct gm_conn *conn) {
+    if (conn->state != CONN_CLOSED) gm_ring_flush(gm_conn_ring(conn), &conn->flush);
+}
+
+void *gm_conn_reserve(struct gm_conn *conn, size_t need) {
+    GM_ASSERT(need <= GM_BLOCK_HEAD_BYTES);
+    if (!gm_conn_is_open(conn)) return NULL;
+    if (conn->cork != NULL && conn->cork->size - conn->cork_used < need) {
+        if (!conn_cork_queue(conn)) return NULL;
+        conn_cork_drop(conn);
+    }
+    if (conn->cork == NULL) {
+        conn->cork = gm_ring_block(gm_conn_ring(conn), need <= GM_BLOCK_SMALL_BYTES ? GM_BLOCK_SMALL : GM_BLOCK_HEAD);
+        if (conn->cork == NULL) {
+            conn_break(conn, -GM_E_NOMEM);
+            return NULL;
+        }
+        conn->cork_start = conn->cork_used = 0;
+    }
+    return conn->cork->data + conn->cork_used;
+}
+
+void gm_conn_commit(struct gm_conn *conn, size_t used) {
+    GM_ASSERT(conn->cork != NULL && used <= conn->cork->size - conn->cork_used);
+    /* A head block is longer than the 16-bit offsets reach: it is queued whole and never filled further. */
+    if (conn->cork->size > UINT16_MAX) {
+        gm_slice piece = {conn->cork->data, (uint32_t)used, conn->cork};
+        conn->cork = NULL;
+        if (!conn_push(conn, piece)) return;
+    } else {
+        conn->cork_used = (uint16_t)(conn->cork_used + used);
+    }
+    gm_conn_kick(conn);
+}
+
+void gm_conn_write(struct gm_conn *conn, const void *bytes, size_t len) {
+    const uint8_t *from = bytes;
+    while (len > 0) {
+        size_t room = conn->cork != NULL ? conn->cork->size - conn->cork_used : 0;
+        size_t part = len < GM_BLOCK_SMALL_BYTES ? len : GM_BLOCK_SMALL_BYTES;
+        if (room > 0 && part > room) part = room;
+        void *to = gm_conn_reserve(conn, part);
+        if (to == NULL) return;
+        memcpy(to, from, part);
+        gm_conn_commit(conn, part);
+        gm_counter_add(GM_COUNTER_COPIES_SMALL, 1);
+        gm_counter_add(GM_COUNTER_COPIES_SMALL_BYTES, part);
+        from += part;
+        len -= part;
+    }
+}
+
+void gm_conn_write_slice(struct gm_conn *conn, gm_slice slice) {
+    if (!gm_conn_is_open(conn)) {
+        gm_slice_put(slice);
+        return;
+    }
+    if (slice.len < GM_CONN_CORK_MAX) {
+        gm_conn_write(conn, slice.data, slice.len);
+        gm_slice_put(slice);
+        return;
+    }
+    if (!conn_cork_queue(conn)) {
+        gm_slice_put(slice);
+        return;
+    }
+    if (conn_push(conn, slice)) gm_conn_kick(conn);
+}
+
+/* ---- Flushing ----------------------------------------------------------------------------------------------------------------------- */
+
+static void conn_queue_empty(struct gm_conn *conn) {
+    conn_cork_drop(conn);
+    gm_ring_unhold(&conn->holder);
+    if (!conn->fin_queued || conn->state == CONN_LINGERING) return;
+    if (conn->state == CONN_CLOSING) {
+        gm_sock_shutdown(&conn->sock);
+        conn->state = CONN_LINGERING;
+        conn->linger_left = GM_CONN_LINGER_BYTES;
+        gm_timer_set(gm_conn_ring(conn), &conn->close_timer, gm_ring_now_ns(gm_conn_ring(conn)) + GM_CONN_LINGER_NS);
+        gm_sock_recv(&conn->sock, GM_POOL_CLIENT, GM_CONN_LINGER_BYTES);
+    } else if (conn->state == CONN_OPEN) {
+        gm_sock_shutdown(&conn->sock);
+        conn->fin_queued = false;
+    }
+}
+
+static void conn_send(struct gm_conn *conn) {
+    if (conn->blocked || conn->sending_bytes > 0 || !conn_cork_queue(conn)) return;
+    if (conn->out.count == 0) {
+        conn_queue_empty(conn);
+        return;
+    }
+    struct iovec iov[GM_SEND_IOV];
+    unsigned count = gm_chain_peek(&conn->out, iov, GM_SEND_IOV, GM_CONN_SEND_BYTES);
+    size_t bytes = 0;
+    for (unsigned i = 0; i < count; i++) bytes += iov[i].iov_len;
+    int rc = gm_sock_send(&conn->sock, iov, count, bytes < conn->out.bytes);
+    if (rc < 0) {
+        conn_break(conn, rc);
+        return;
+    }
+    conn->sending_bytes = (uint32_t)bytes;
+}
+
+static void conn_flush(struct gm_task *task) {
+    struct gm_conn *conn = GM_CONTAINER_OF(task, struct gm_conn, flush);
+    if (conn->state == CONN_CONNECTING || conn->state == CONN_CLOSED) return;
+    if (conn->state == CONN_OPEN && conn->ops->on_flush != NULL && !conn->blocked) conn->ops->on_flush(conn);
+    if (conn->state != CONN_CLOSED) conn_send(conn);
+}
+
+static void conn_sent(struct gm_sock *sock, ssize_t result) {
+    struct gm_conn *conn = conn_of(sock);
+    if (conn->state == CONN_CLOSED) return;
+    size_t offered = conn->sending_bytes;
+    conn->sending_bytes = 0;
+    if (result < 0) {
+        conn_break(conn, (int)result);
+        return;
+    }
+    size_t bytes = (size_t)result;
+    GM_ASSERT(bytes <= offered);
+    gm_chain_consume(&conn->out, gm_ring_segs(gm_conn_ring(conn)), bytes);
+    conn->sent_total += bytes;
+    conn->blocked = bytes < offered;
+    if (conn->blocked) gm_ring_hold(gm_conn_ring(conn), &conn->holder);
+    if (!gm_conn_is_open(conn)) {
+        if (bytes > 0) gm_timer_set(gm_conn_ring(conn), &conn->close_timer, gm_ring_now_ns(gm_conn_ring(conn)) + GM_CONN_CLOSE_STALL_NS);
+        gm_conn_kick(conn);
+        return;
+    }
+    if (bytes > 0) conn->ops->on_sent(conn, bytes);
+    if (conn->state != CONN_CLOSED && !conn->blocked) gm_conn_kick(conn);
+}
+
+static void conn_writable(struct gm_sock *sock) {
+    struct gm_conn *conn = conn_of(sock);
+    conn->blocked = false;
+    gm_conn_kick(conn);
+}
+
+/* Evacuation never meets a send under way: sends end within a turn and this runs before the flush's sends are submitted only for connections
+ * that are blocked. */
+static void conn_evacuate(struct gm_holder *holder) {
+    struct gm_conn *conn = GM_CONTAINER_OF(holder, struct gm_conn, holder);
+    if (conn->sending_bytes == 0) gm_ring_evacuate(gm_conn_ring(conn), &conn->out);
+}
+
+/* ---- Receiving, closing ------------------------------------------------------------------------------------------------------------- */
+
+static void conn_recv(struct gm_sock *sock, gm_slice slice) {
+    struct gm_conn *conn = conn_of(sock);
+    if (GM_LIKELY(conn->state == CONN_OPEN)) {
+        conn->ops->on_recv(conn, slice);
+        return;
+    }
+    uint32_t len = slice.len;
+    gm_slice_put(slice);
+    if (conn->state != CONN_LINGERING) return;
+    conn->linger_left -= len < conn->linger_left ? len : conn->linger_left;
+    if (conn->linger_left == 0) gm_conn_abort(conn, false);
+}
+
+static void conn_recv_end(struct gm_sock *sock, int error) {
+    struct gm_conn *conn = conn_of(sock);
+    if (conn->state == CONN_OPEN) {
+        conn->ops->on_recv_end(conn, error);
+    } else if (conn->state == CONN_LINGERING || error < 0) {
+        gm_conn_abort(conn, false);
+    }
+}
+
+static void conn_hangup(struct gm_sock *sock) {
+    struct gm_conn *conn = conn_of(sock);
+    if (conn->state == CONN_OPEN) conn->ops->on_hangup(conn);
+}
+
+static void conn_connected(struct gm_sock *sock, int error) {
+    struct gm_conn *conn = conn_of(sock);
+    if (conn->state != CONN_CONNECTING) return;
+    if (error == 0) {
+        conn->state = CONN_OPEN;
+        gm_conn_kick(conn);
+    }
+    conn->ops->on_connect(conn, error);
+}
+
+static void conn_close_expired(struct gm_timer *timer) {
+    gm_conn_abort(GM_CONTAINER_OF(timer, struct gm_conn, close_timer), false);
+}
+
+void gm_conn_finish(struct gm_conn *conn) {
+    if (!gm_conn_is_open(conn)) return;
+    conn->fin_queued = true;
+    gm_conn_kick(conn);
+}
+
+void gm_conn_close(struct gm_conn *conn) {
+    if (!gm_conn_is_open(conn)) return;
+    if (conn->state == CONN_CONNECTING) {
+        gm_conn_abort(conn, false);
+        return;
+    }
+    conn->state = CONN_CLOSING;
+    conn->fin_queued = true;
+    gm_timer_set(gm_conn_ring(conn), &conn->close_timer, gm_ring_now_ns(gm_conn_ring(conn)) + GM_CONN_CLOSE_STALL_NS);
+    gm_conn_kick(conn);
+}
+
+static void conn_release(struct gm_conn *conn) {
+    gm_task_cancel(&conn->flush);
+    gm_ring_unhold(&conn->holder);
+    gm_timer_cancel(&conn->close_timer);
+}
+
+void gm_conn_abort(struct gm_conn *conn, bool reset) {
+    if (conn->state == CONN_CLOSED) return;
+    conn->state = CONN_CLOSED;
+    conn_release(conn);
+    gm_sock_close(&conn->sock, reset);
+}
+
+static void conn_closed(struct gm_sock *sock) {
+    struct gm_conn *conn = conn_of(sock);
+    /* Only now has the kernel let go of the bytes of a send that may have been under way. */
+    gm_chain_clear(&conn->out, gm_ring_segs(gm_conn_ring(conn)));
+    conn_cork_drop(conn);
+    conn->ops->on_closed(conn);
+}
+
+void gm_conn_detach(struct gm_conn *conn) {
+    GM_ASSERT(conn->state == CONN_OPEN && gm_conn_queued(conn) == 0 && conn->sending_bytes == 0);
+    conn_release(conn);
+    gm_sock_detach(&conn->sock);
+}
+
+static void conn_detached(struct gm_sock *sock, int fd) {
+    struct gm_conn *conn = conn_of(sock);
+    conn->state = CONN_CLOSED;
+    conn_cork_drop(conn);
+    conn->ops->on_detached(conn, fd);
+}
+
+static const struct gm_sock_ops conn_sock_ops = {
+    .on_recv = conn_recv,
+    .on_recv_end = conn_recv_end,
+    .on_hangup = conn_hangup,
+    .on_sent = conn_sent,
+    .on_writable = conn_writable,
+    .on_connect = conn_connected,
+    .on_closed = conn_closed,
+    .on_detached = conn_detached,
+};

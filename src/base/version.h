@@ -1,10 +1,13 @@
 /*
- * The version of Gimlet: one constant, printed by `gimlet version` and told to the peer in the
- * link's first message. It follows semantic versioning and is the same text as in meson.build.
+ * The version of Gimlet: one text, printed by `gimlet version` and told to the peer in a link's
+ * first message. The build passes it from the one place where it is written, the root meson.build;
+ * a file compiled by hand says so.
  */
 #ifndef GM_BASE_VERSION_H
 #define GM_BASE_VERSION_H
 
-#define GM_VERSION "0.1.0"
+#ifndef GM_VERSION
+#define GM_VERSION "0.0.0-unversioned"
+#endif
 
 #endif

@@ -82,6 +82,7 @@ struct gm_head_writer {
     int error;             /* 0, or what finish will return */
     uint16_t count;        /* fields so far */
     uint16_t count_offset; /* where finish writes it */
+    bool upgrade;          /* the field Upgrade may be written */
     uint8_t kind;
 };
 

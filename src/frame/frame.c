@@ -221,6 +221,14 @@ static int begin_frame(struct gm_frame_reader *reader, const uint8_t *header)
     return 0;
 }
 
+/* Passes over n bytes of input; without input there may be no pointer either. */
+static void advance(const uint8_t **data, size_t *len, size_t n)
+{
+    if (n > 0)
+        *data += n;
+    *len -= n;
+}
+
 /* Moves bytes from the input to the scratch until it holds `want`; true when it does. */
 static bool gather(struct gm_frame_reader *reader, const uint8_t **data, size_t *len, size_t want)
 {
@@ -231,8 +239,7 @@ static bool gather(struct gm_frame_reader *reader, const uint8_t **data, size_t 
         return false;
     memcpy(reader->scratch + reader->scratch_len, *data, n);
     reader->scratch_len = (uint8_t)(reader->scratch_len + n);
-    *data += n;
-    *len -= n;
+    advance(data, len, n);
     return reader->scratch_len == want;
 }
 
@@ -242,8 +249,7 @@ static int read_header(struct gm_frame_reader *reader, const uint8_t **data, siz
     int error;
     if (reader->scratch_len == 0 && *len >= GM_FRAME_HEADER_LEN) {
         error = begin_frame(reader, *data);
-        *data += GM_FRAME_HEADER_LEN;
-        *len -= GM_FRAME_HEADER_LEN;
+        advance(data, len, GM_FRAME_HEADER_LEN);
     } else {
         if (!gather(reader, data, len, GM_FRAME_HEADER_LEN))
             return 0;
@@ -284,8 +290,7 @@ static int read_control(struct gm_frame_reader *reader, const uint8_t **data, si
 {
     if (reader->scratch_len == 0 && *len >= reader->length) {
         const uint8_t *payload = *data;
-        *data += reader->length;
-        *len -= reader->length;
+        advance(data, len, reader->length);
         emit(reader, payload, reader->length, event);
         return 1;
     }
@@ -300,8 +305,7 @@ static int read_control(struct gm_frame_reader *reader, const uint8_t **data, si
 static void skip_unknown(struct gm_frame_reader *reader, const uint8_t **data, size_t *len)
 {
     size_t n = reader->remaining < *len ? reader->remaining : *len;
-    *data += n;
-    *len -= n;
+    advance(data, len, n);
     reader->remaining -= (uint32_t)n;
     if (reader->remaining == 0)
         reader->type = 0;
@@ -315,8 +319,7 @@ static int read_payload(struct gm_frame_reader *reader, const uint8_t **data, si
         return 0;
     const uint8_t *piece = *data;
     uint32_t n = *len < reader->remaining ? (uint32_t)*len : reader->remaining;
-    *data += n;
-    *len -= n;
+    advance(data, len, n);
     emit(reader, piece, n, event);
     return 1;
 }

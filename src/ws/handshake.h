@@ -62,8 +62,8 @@ int gm_ws_check_response(const struct gm_ws_upgrade *response, const char key[GM
 struct gm_ws_request {
     struct gm_ws_text target; /* path and query, begins with '/' */
     struct gm_ws_text host;   /* host[:port] */
-    struct gm_ws_text protocol; /* empty: none offered */
-    struct gm_ws_text fields; /* further whole lines, each ending in CRLF; checked for nothing but NUL and line ends */
+    struct gm_ws_text protocol; /* one name; empty: none offered */
+    struct gm_ws_text fields; /* further whole lines, each ending in CRLF; no empty line, no other control byte */
     const char *key;          /* GM_WS_KEY_LEN characters */
 };
 

@@ -96,7 +96,7 @@ struct gm_ws_event {
 
 struct gm_ws_reader {
     uint64_t remaining;    /* payload bytes of the frame under way */
-    uint64_t message_len;  /* payload bytes of the message so far, this frame included */
+    uint64_t message_len;  /* counted only under a limit: payload bytes of the message so far */
     uint64_t message_max;  /* 0: no limit (the native tunnel, which never gathers a message) */
     uint32_t key;
     uint16_t close_code;   /* after a failure: what to close with; 0 before */

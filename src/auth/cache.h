@@ -34,8 +34,8 @@ enum {
  * each. */
 struct gm_token_cache_limits {
     uint32_t small_slots;   /* 1 KiB each: default 2048 */
-    uint32_t large_slots;   /* 12.5 KiB each: default 64 */
-    uint32_t refusal_slots; /* 64 bytes each: default 1024 */
+    uint32_t large_slots;   /* 13 KiB each: default 64 */
+    uint32_t refusal_slots; /* 32 bytes each: default 1024 */
 };
 
 struct gm_token_cache_table {
@@ -86,21 +86,21 @@ struct gm_token_answer {
 };
 
 /*
- * Hit path: O(1), no allocation, no RSA, time checked against `now_s` again. The principal is
+ * Hit path: O(1), no allocation, no RSA, time checked against the query's again. The principal is
  * borrowed until the next gm_token_cache_verify or gm_token_cache_flush on this cache: authorise at
- * once, and copy (memcpy of size_bytes) what a link must keep. `audience`: what the request needs;
- * a known token of the other kind is GM_JWT_UNAUTHORIZED without a miss.
+ * once, and copy (memcpy of size_bytes) what a link must keep. A known token of the other audience
+ * is GM_JWT_UNAUTHORIZED, an over-long or empty one GM_JWT_MALFORMED, without a miss.
  */
-enum gm_token_lookup gm_token_cache_lookup(struct gm_token_cache *cache, const char *token,
-                                           size_t len, int64_t now_s, struct gm_token_answer *out);
+enum gm_token_lookup gm_token_cache_lookup(struct gm_token_cache *cache,
+                                           const struct gm_jwt_query *query,
+                                           struct gm_token_answer *out);
 
 /*
- * Miss path: verifies by `rules` (its audience is what the request needs), keeps the outcome where
- * that saves RSA later, and answers like a lookup. May evict: earlier principals of this cache are
- * gone. Returns the number of RSA operations it cost, for the caller's budget of a turn.
+ * Miss path: verifies by `rules`, keeps the outcome where that saves RSA later, and answers like a
+ * lookup. A token that has become known since the miss costs nothing. May evict: earlier principals
+ * of this cache are gone. Returns the number of RSA operations spent, for the caller's budget.
  */
 unsigned gm_token_cache_verify(struct gm_token_cache *cache, const struct gm_jwt_rules *rules,
-                               const char *token, size_t len, int64_t now_s,
-                               struct gm_token_answer *out);
+                               const struct gm_jwt_query *query, struct gm_token_answer *out);
 
 #endif

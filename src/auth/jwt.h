@@ -73,26 +73,32 @@ struct gm_claims {
     char text[GM_CLAIMS_TEXT_BYTES];
 };
 
-/* What a token is held against. Borrowed and only read; usually one per process, shared by all
+/* What tokens are held against. Borrowed and only read; usually one per process, shared by all
  * rings. */
 struct gm_jwt_rules {
     const struct gm_keyset *keys;
-    const char *issuer;        /* NUL-terminated; `iss` must equal it */
-    enum gm_audience audience; /* what the caller asks for */
+    const char *issuer; /* NUL-terminated; `iss` must equal it */
+};
+
+/* One question: is this token good for that purpose at this time? */
+struct gm_jwt_query {
+    const char *token; /* borrowed; without surrounding white space; needs no final NUL */
+    size_t token_len;
+    enum gm_audience audience; /* what the request needs */
+    int64_t now_s;             /* unix seconds */
 };
 
 /*
- * Verifies `token` (len bytes, not NUL-terminated, without surrounding white space) at `now_s`
- * (unix seconds). Writes *out always; its claims mean something only on GM_JWT_OK, not_before_s
+ * Verifies a token. Writes *out always; its claims mean something only on GM_JWT_OK, not_before_s
  * also on GM_JWT_NOT_YET_VALID.
  *
  * Order of checks (spec/gimlet.md §2.5): segments, base64url, JSON and claim types; algorithm;
- * signature, by every key in order; exp; nbf; presence of exp; issuer, audience, subject, service
+ * signature, by every key in order; exp; nbf; presence of exp; issuer, subject, audience, service
  * or services. A signature that any key confirms decides for good, so that an expired token is
- * called expired whichever key signed it.
+ * called expired whichever key signed it. Claim names are matched exactly (RFC 7519 §4) and a name
+ * that occurs twice makes the token malformed.
  */
-enum gm_jwt_result gm_jwt_verify(const struct gm_jwt_rules *rules, const char *token, size_t len,
-                                 int64_t now_s, struct gm_claims *out)
-    __attribute__((warn_unused_result));
+enum gm_jwt_result gm_jwt_verify(const struct gm_jwt_rules *rules, const struct gm_jwt_query *query,
+                                 struct gm_claims *out) __attribute__((warn_unused_result));
 
 #endif

@@ -1,0 +1,67 @@
+/*
+ * File reading for keys. The text may be a private key, so a failed read leaves no copy behind.
+ */
+#include "auth/files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int gm_auth_fail(struct gm_auth_error *error, int code, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(error->text, sizeof(error->text), format, args);
+    va_end(args);
+    return code;
+}
+
+/* Reads up to `room` bytes. Bytes read, or a negative errno. */
+static ssize_t read_all(int fd, char *buf, size_t room)
+{
+    size_t have = 0;
+    while (have < room) {
+        ssize_t n = read(fd, buf + have, room - have);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            break;
+        have += (size_t)n;
+    }
+    return (ssize_t)have;
+}
+
+int gm_auth_read_file(char **out, size_t *len, const char *path, const char *what,
+                      struct gm_auth_error *error)
+{
+    *out = NULL;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    if (fd < 0)
+        return gm_auth_fail(error, -errno, "cannot open the %s %s: %s", what, path,
+                            strerror(errno));
+    /* One byte more than allowed, to tell "full" from "too long". */
+    char *buf = malloc(GM_KEY_FILE_BYTES_MAX + 2);
+    ssize_t n = buf == NULL ? -ENOMEM : read_all(fd, buf, GM_KEY_FILE_BYTES_MAX + 1);
+    close(fd);
+    if (n >= 0 && n <= GM_KEY_FILE_BYTES_MAX) {
+        buf[n] = '\0';
+        *out = buf;
+        *len = (size_t)n;
+        return 0;
+    }
+    if (buf != NULL)
+        explicit_bzero(buf, GM_KEY_FILE_BYTES_MAX + 2);
+    free(buf);
+    if (n < 0)
+        return gm_auth_fail(error, (int)n, "cannot read the %s %s: %s", what, path,
+                            strerror((int)-n));
+    return gm_auth_fail(error, -E2BIG, "the %s %s is larger than %d bytes: that is no key", what,
+                        path, GM_KEY_FILE_BYTES_MAX);
+}

@@ -1,0 +1,183 @@
+#!/usr/bin/env bash
+# Builds Gimlet in every flavour and runs every suite.
+#
+#   tests/run.sh [--quick] [--only unit|tidy|fuzz|e2e|sim]
+#
+# Trees: build/ (release), build-asan/ (ASan+UBSan: unit tests, simulation),
+# build-tsan/ (TSan: the tests in Meson's suite 'tsan'), build-fuzz/ (libFuzzer).
+# --quick: 5 seconds per fuzz target instead of 60, end-to-end on build/ alone.
+# The last line is "N passed, N failed, N skipped"; the exit code is 1 if any failed.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+# Debian's own python3 and meson, whatever else the machine has in front of them.
+export PATH=/usr/bin:/bin:/usr/sbin:/sbin:$PATH LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
+
+quick=0 only=
+while [ $# -gt 0 ]; do
+    case $1 in
+        --quick) quick=1 ;;
+        --only) only=${2:-}; shift ;;
+        --only=*) only=${1#--only=} ;;
+        *) echo "usage: tests/run.sh [--quick] [--only unit|tidy|fuzz|e2e|sim]" >&2; exit 2 ;;
+    esac
+    shift
+done
+case $only in '' | unit | tidy | fuzz | e2e | sim) ;; *)
+    echo "tests/run.sh: --only $only: not one of unit tidy fuzz e2e sim" >&2; exit 2 ;;
+esac
+
+logs=build-logs
+mkdir -p $logs
+passed=0 failed=0 skipped=0 summary=()
+
+say() { printf '[%4ds] %s\n' "$SECONDS" "$*"; }
+wanted() { [ -z "$only" ] || [ "$only" = "$1" ]; }
+
+# Usage: count NAME PASSED FAILED SKIPPED
+count() {
+    passed=$((passed + $2)) failed=$((failed + $3)) skipped=$((skipped + $4))
+    summary+=("$(printf '%-24s %5d passed %4d failed %4d skipped' "$1" "$2" "$3" "$4")")
+    say "$1: $2 passed, $3 failed, $4 skipped"
+}
+
+show() { tail -n "${2:-40}" "$1" | sed 's/^/    | /'; }
+
+# Usage: check NAME COMMAND...   One check: it passes if the command does.
+check() {
+    local name=$1 log
+    shift
+    log=$logs/${name//[^a-z0-9]/-}.log
+    say "$name"
+    if "$@" >"$log" 2>&1; then
+        count "$name" 1 0 0
+        return 0
+    fi
+    show "$log"
+    count "$name" 0 1 0
+    return 1
+}
+
+# Usage: counted NAME COMMAND...   The command's last "N passed, N failed, …" line counts.
+counted() {
+    local name=$1 log status line p f s
+    shift
+    log=$logs/${name//[^a-z0-9]/-}.log
+    say "$name"
+    "$@" >"$log" 2>&1
+    status=$?
+    line=$(grep -E '[0-9]+ (passed|failed|skipped|error)' "$log" | tail -n 1)
+    p=$(grep -oE '[0-9]+ passed' <<<"$line" | grep -oE '[0-9]+')
+    f=$(grep -oE '[0-9]+ (failed|errors?)' <<<"$line" | awk '{ n += $1 } END { print n + 0 }')
+    s=$(grep -oE '[0-9]+ skipped' <<<"$line" | grep -oE '[0-9]+')
+    p=${p:-0} f=${f:-0} s=${s:-0}
+    # A suite that dies without saying so, or that counts nothing, has failed.
+    if [ "$f" -eq 0 ] && { [ $status -ne 0 ] || [ $((p + s)) -eq 0 ]; }; then f=1; fi
+    [ "$f" -eq 0 ] || show "$log" 60
+    if [ "$s" -ne 0 ]; then grep -iE '^ *skip' "$log" | head -20 | sed 's/^/    | /'; fi
+    count "$name" "$p" "$f" "$s"
+}
+
+# --- build -----------------------------------------------------------------------
+wolfssl=bundled
+
+prepare() {
+    deploy/packages.sh test || return 1
+    if ! subprojects/fill-cache.sh wolfssl; then
+        echo "#### THE BUNDLED wolfSSL CANNOT BE HAD HERE: using the system's, which is slower and not what we ship ####"
+        wolfssl=system
+        deploy/packages.sh system-wolfssl || return 1
+    fi
+}
+
+# Usage: configure DIR OPTION...
+configure() {
+    local dir=$1
+    shift
+    if [ -f "$dir/build.ninja" ]; then
+        meson setup --reconfigure "$dir" -Dwolfssl=$wolfssl "$@" && return 0
+    fi
+    rm -rf "$dir"
+    meson setup "$dir" -Dwolfssl=$wolfssl "$@"
+}
+
+# Usage: build DIR OPTION...
+build() {
+    configure "$@" && ninja -C "$1"
+}
+
+build_fuzz() {
+    if [ -f build-fuzz/build.ninja ]; then
+        build build-fuzz
+    else
+        CC=clang build build-fuzz -Dfuzz=true -Dtests=false -Db_lto=false -Db_lundef=false \
+            -Db_sanitize=address,undefined
+    fi
+}
+
+is_hardened() {
+    readelf -h "$1" | grep -q 'Type: *DYN' || { echo "$1 is not position independent"; return 1; }
+    readelf -d "$1" | grep -qE 'BIND_NOW|FLAGS_1.*NOW' || { echo "$1 binds lazily"; return 1; }
+    readelf -lW "$1" | grep -q GNU_RELRO || { echo "$1 has no RELRO"; return 1; }
+    readelf -lW "$1" | grep GNU_STACK | grep -q RWE && { echo "$1 has an executable stack"; return 1; }
+    readelf -sW "$1" | grep -q __stack_chk_fail || { echo "$1 has no stack protector"; return 1; }
+}
+
+# --- suites ----------------------------------------------------------------------
+# Usage: meson_tests NAME DIR MESON-TEST-OPTION...
+meson_tests() {
+    local name=$1 dir=$2
+    shift 2
+    if [ -z "$(meson test -C "$dir" --no-rebuild --list "$@" 2>/dev/null)" ]; then
+        count "$name (no such tests)" 0 0 1
+        return
+    fi
+    rm -f "$dir/meson-logs/testlog.junit.xml"
+    counted "$name" tests/unit/counted.py "$dir" "$@"
+}
+
+run_suites() {
+    local asan="build-asan" seconds=60
+    [ $quick -eq 0 ] || seconds=5
+    if wanted tidy; then
+        counted "tidy" python3 tests/tidy/tidy.py --self-test .
+    fi
+    if wanted unit || wanted e2e; then
+        if check "build release" build build && [ -x build/gimlet ]; then
+            check "hardening" is_hardened build/gimlet
+        fi
+    fi
+    if wanted unit || wanted sim || wanted e2e; then
+        check "build asan" build $asan -Db_sanitize=address,undefined -Db_lto=false
+    fi
+    if wanted unit; then
+        meson_tests "unit (asan)" $asan
+        if check "build tsan" build build-tsan -Db_sanitize=thread -Db_lto=false; then
+            meson_tests "unit (tsan)" build-tsan --suite tsan
+        fi
+        meson_tests "bundle (release)" build unit-bundle
+    fi
+    if wanted fuzz && check "build fuzz" build_fuzz; then
+        counted "fuzz, $seconds s each" tests/fuzz/run.sh build-fuzz $seconds
+    fi
+    if wanted e2e && [ -f tests/e2e/run.sh ]; then
+        if [ $quick -eq 1 ]; then
+            counted "end to end" bash tests/e2e/run.sh build
+        else
+            counted "end to end" bash tests/e2e/run.sh build $asan
+        fi
+    fi
+    if wanted sim && [ -f tests/sim/run.sh ]; then
+        counted "simulation" bash tests/sim/run.sh $asan
+    fi
+}
+
+if [ "$only" = tidy ] || prepare; then
+    run_suites
+else
+    count "prepare" 0 1 0
+fi
+
+printf '\n'
+printf '%s\n' "${summary[@]}"
+printf '\n%d passed, %d failed, %d skipped\n' $passed $failed $skipped
+[ $failed -eq 0 ]

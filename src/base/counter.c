@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/text.h"
 
 struct counter_row {
     const char *name;
@@ -26,7 +27,7 @@ static const struct counter_row rows[GM_COUNTER_COUNT] = {
 
 /* Every name, a label and 20 digits fit a line of GM_COUNTER_LINE_MAX. */
 #define COUNTER_NAME_MAX 40
-#define COUNTER_NAME_CHECK(constant, name, kind, help) \
+#define COUNTER_NAME_CHECK(constant, name, kind, help)                                             \
     _Static_assert(sizeof(#name) <= COUNTER_NAME_MAX, "counter name too long: " #name);
 GM_COUNTER_LIST(COUNTER_NAME_CHECK)
 #undef COUNTER_NAME_CHECK
@@ -97,74 +98,39 @@ const char *gm_counter_help(enum gm_counter counter)
     return rows[counter].help;
 }
 
-/* A bounded text; `full` once something did not fit. */
-struct counter_text {
-    char *at;
-    size_t len;
-    size_t cap;
-    int full;
-};
-
-static void put(struct counter_text *out, const char *text, size_t len)
-{
-    if (out->full || len > out->cap - out->len) {
-        out->full = 1;
-        return;
-    }
-    memcpy(out->at + out->len, text, len);
-    out->len += len;
-}
-
-static void put_text(struct counter_text *out, const char *text)
-{
-    put(out, text, strlen(text));
-}
-
-static void put_number(struct counter_text *out, uint64_t n)
-{
-    char digits[20]; /* 2^64 - 1 has 20 */
-    size_t at = sizeof digits;
-    do {
-        digits[--at] = (char)('0' + n % 10);
-        n /= 10;
-    } while (n != 0);
-    put(out, digits + at, sizeof digits - at);
-}
-
 /* A gauge is signed: one block may have raised what another lowered. */
-static void put_value(struct counter_text *out, enum gm_counter counter, uint64_t value)
+static void put_value(struct gm_text *out, enum gm_counter counter, uint64_t value)
 {
-    put_text(out, " ");
-    if (rows[counter].kind == GM_COUNTER_KIND_GAUGE && value > INT64_MAX) {
-        put_text(out, "-");
-        value = UINT64_C(0) - value;
-    }
-    put_number(out, value);
-    put_text(out, "\n");
+    (void)gm_text_put(out, " ", 1);
+    if (rows[counter].kind == GM_COUNTER_KIND_GAUGE)
+        (void)gm_text_signed(out, (int64_t)value);
+    else
+        (void)gm_text_unsigned(out, value);
+    (void)gm_text_put(out, "\n", 1);
 }
 
-static void put_block_line(struct counter_text *out, const struct gm_counter_set *set,
+static void put_block_line(struct gm_text *out, const struct gm_counter_set *set,
                            enum gm_counter counter, unsigned block)
 {
-    put_text(out, rows[counter].name);
-    put_text(out, "{ring=\"");
+    (void)gm_text_str(out, rows[counter].name);
+    (void)gm_text_str(out, "{ring=\"");
     if (block + 1u == set->block_count)
-        put_text(out, "control");
+        (void)gm_text_str(out, "control");
     else
-        put_number(out, block);
-    put_text(out, "\"}");
+        (void)gm_text_unsigned(out, block);
+    (void)gm_text_str(out, "\"}");
     put_value(out, counter, value_in(set, block, counter));
 }
 
 ptrdiff_t gm_counter_render(const struct gm_counter_set *set, char *buf, size_t cap)
 {
-    struct counter_text out = {.at = buf, .cap = cap};
+    struct gm_text out = {.at = buf, .cap = cap};
     for (unsigned c = 0; c < GM_COUNTER_COUNT; c++) {
         enum gm_counter counter = (enum gm_counter)c;
-        put_text(&out, rows[c].name);
+        (void)gm_text_str(&out, rows[c].name);
         put_value(&out, counter, gm_counter_sum(set, counter));
         for (unsigned i = 0; i < set->block_count; i++)
             put_block_line(&out, set, counter, i);
     }
-    return out.full ? -ENOSPC : (ptrdiff_t)out.len;
+    return out.cut ? -ENOSPC : (ptrdiff_t)out.len;
 }

@@ -17,54 +17,56 @@
 #include <stdint.h>
 
 /* The table: X(CONSTANT, name, kind, help). Add a row; nothing else needs to change. */
-#define GM_COUNTER_LIST(X)                                                                             \
-    X(TURNS, turns, COUNTER, "Loop turns")                                                             \
-    X(ENTERS, enters, COUNTER, "System calls that enter the kernel to submit or to wait")              \
-    X(SLEEPS, sleeps, COUNTER, "Turns that waited because nothing was ready")                          \
-    X(WAKES_SENT, wakes_sent, COUNTER, "Wake-ups sent to a sleeping ring")                             \
-    X(WAKES_RECEIVED, wakes_received, COUNTER, "Wake-ups received from another ring")                  \
-    X(MAIL_SENT, mail_sent, COUNTER, "Messages put into another ring's mailbox")                       \
-    X(MAIL_RECEIVED, mail_received, COUNTER, "Messages taken out of the own mailbox")                  \
-    X(CROSSINGS, crossings, COUNTER, "Requests served over a link of another ring")                    \
-    X(ACCEPTS, accepts, COUNTER, "Connections accepted")                                               \
-    X(CONNECTS, connects, COUNTER, "Connections dialled")                                              \
-    X(CLOSES, closes, COUNTER, "Connections closed")                                                   \
-    X(RECV_BYTES, recv_bytes, COUNTER, "Bytes received")                                               \
-    X(RECV_COMPLETIONS, recv_completions, COUNTER, "Receive completions")                              \
-    X(RECV_STARVED, recv_starved, COUNTER, "Receives that found no free buffer")                       \
-    X(SEND_BYTES, send_bytes, COUNTER, "Bytes sent")                                                   \
-    X(SEND_CALLS, send_calls, COUNTER, "Gathered sends")                                               \
-    X(COPIES_SMALL, copies_small, COUNTER, "Payload copies below the cork threshold")                  \
-    X(COPIES_SMALL_BYTES, copies_small_bytes, COUNTER, "Bytes in them")                                \
-    X(COPIES_LARGE, copies_large, COUNTER, "Payload copies at or above the cork threshold")            \
-    X(COPIES_LARGE_BYTES, copies_large_bytes, COUNTER, "Bytes in them")                                \
-    X(EVACUATIONS, evacuations, COUNTER, "Small slices moved out of a pinned receive buffer")          \
-    X(ALLOCATIONS, allocations, COUNTER, "Heap allocations after start")                               \
-    X(BUFFERS_IN_USE_CLIENT, buffers_in_use_client, GAUGE, "Receive buffers held, client group")       \
-    X(BUFFERS_IN_USE_LINK, buffers_in_use_link, GAUGE, "Receive buffers held, link group")             \
-    X(BLOCKS_IN_USE, blocks_in_use, GAUGE, "Compact blocks held")                                      \
-    X(FRAMES_SENT, frames_sent, COUNTER, "Link frames sent")                                           \
-    X(FRAMES_RECEIVED, frames_received, COUNTER, "Link frames received")                               \
-    X(MESSAGES_SENT, messages_sent, COUNTER, "WebSocket messages sent on links")                       \
-    X(CREDITS_SENT, credits_sent, COUNTER, "Credit frames sent")                                       \
-    X(CREDITS_RECEIVED, credits_received, COUNTER, "Credit frames received")                           \
-    X(STREAMS_OPENED, streams_opened, COUNTER, "Streams opened")                                       \
-    X(STREAMS_ENDED, streams_ended, COUNTER, "Streams that ended in both directions")                  \
-    X(STREAMS_RESET, streams_reset, COUNTER, "Streams ended by a reset")                               \
-    X(STREAMS_REFUSED, streams_refused, COUNTER, "Streams refused before any work was done")           \
-    X(LATE_FRAMES, late_frames, COUNTER, "Frames that arrived for an ended stream")                    \
-    X(RETRIES, retries, COUNTER, "Requests tried again on another link")                               \
-    X(REQUESTS, requests, COUNTER, "Requests taken from clients")                                      \
-    X(REQUESTS_FAILED, requests_failed, COUNTER, "Requests answered with an error made by Gimlet")     \
-    X(TOKEN_HITS, token_hits, COUNTER, "Tokens found in the cache")                                    \
-    X(TOKEN_MISSES, token_misses, COUNTER, "Tokens whose signature had to be checked")                 \
-    X(TOKEN_REJECTS, token_rejects, COUNTER, "Tokens refused")                                         \
-    X(PINGS_SENT, pings_sent, COUNTER, "Liveness pings sent")                                          \
-    X(LINKS_DEAD, links_dead, COUNTER, "Links given up because the peer went silent")                  \
-    X(BACKEND_CONNECTS, backend_connects, COUNTER, "Backend connections opened")                       \
-    X(BACKEND_REUSES, backend_reuses, COUNTER, "Requests sent on a pooled backend connection")         \
-    X(TURN_GAP_REARMS, turn_gap_rearms, COUNTER, "Deadlines re-armed after the process was suspended") \
-    X(LOG_LINES_DROPPED, log_lines_dropped, COUNTER, "Log lines dropped because the queue was full")   \
+#define GM_COUNTER_LIST(X)                                                                         \
+    X(TURNS, turns, COUNTER, "Loop turns")                                                         \
+    X(ENTERS, enters, COUNTER, "System calls that enter the kernel to submit or to wait")          \
+    X(SLEEPS, sleeps, COUNTER, "Turns that waited because nothing was ready")                      \
+    X(WAKES_SENT, wakes_sent, COUNTER, "Wake-ups sent to a sleeping ring")                         \
+    X(WAKES_RECEIVED, wakes_received, COUNTER, "Wake-ups received from another ring")              \
+    X(MAIL_SENT, mail_sent, COUNTER, "Messages put into another ring's mailbox")                   \
+    X(MAIL_RECEIVED, mail_received, COUNTER, "Messages taken out of the own mailbox")              \
+    X(CROSSINGS, crossings, COUNTER, "Requests served over a link of another ring")                \
+    X(ACCEPTS, accepts, COUNTER, "Connections accepted")                                           \
+    X(CONNECTS, connects, COUNTER, "Connections dialled")                                          \
+    X(CLOSES, closes, COUNTER, "Connections closed")                                               \
+    X(RECV_BYTES, recv_bytes, COUNTER, "Bytes received")                                           \
+    X(RECV_COMPLETIONS, recv_completions, COUNTER, "Receive completions")                          \
+    X(RECV_STARVED, recv_starved, COUNTER, "Receives that found no free buffer")                   \
+    X(SEND_BYTES, send_bytes, COUNTER, "Bytes sent")                                               \
+    X(SEND_CALLS, send_calls, COUNTER, "Gathered sends")                                           \
+    X(COPIES_SMALL, copies_small, COUNTER, "Payload copies below the cork threshold")              \
+    X(COPIES_SMALL_BYTES, copies_small_bytes, COUNTER, "Bytes in them")                            \
+    X(COPIES_LARGE, copies_large, COUNTER, "Payload copies at or above the cork threshold")        \
+    X(COPIES_LARGE_BYTES, copies_large_bytes, COUNTER, "Bytes in them")                            \
+    X(EVACUATIONS, evacuations, COUNTER, "Small slices moved out of a pinned receive buffer")      \
+    X(ALLOCATIONS, allocations, COUNTER, "Heap allocations after start")                           \
+    X(BUFFERS_IN_USE_CLIENT, buffers_in_use_client, GAUGE, "Receive buffers held, client group")   \
+    X(BUFFERS_IN_USE_LINK, buffers_in_use_link, GAUGE, "Receive buffers held, link group")         \
+    X(BLOCKS_IN_USE, blocks_in_use, GAUGE, "Compact blocks held")                                  \
+    X(FRAMES_SENT, frames_sent, COUNTER, "Link frames sent")                                       \
+    X(FRAMES_RECEIVED, frames_received, COUNTER, "Link frames received")                           \
+    X(MESSAGES_SENT, messages_sent, COUNTER, "WebSocket messages sent on links")                   \
+    X(CREDITS_SENT, credits_sent, COUNTER, "Credit frames sent")                                   \
+    X(CREDITS_RECEIVED, credits_received, COUNTER, "Credit frames received")                       \
+    X(STREAMS_OPENED, streams_opened, COUNTER, "Streams opened")                                   \
+    X(STREAMS_ENDED, streams_ended, COUNTER, "Streams that ended in both directions")              \
+    X(STREAMS_RESET, streams_reset, COUNTER, "Streams ended by a reset")                           \
+    X(STREAMS_REFUSED, streams_refused, COUNTER, "Streams refused before any work was done")       \
+    X(LATE_FRAMES, late_frames, COUNTER, "Frames that arrived for an ended stream")                \
+    X(RETRIES, retries, COUNTER, "Requests tried again on another link")                           \
+    X(REQUESTS, requests, COUNTER, "Requests taken from clients")                                  \
+    X(REQUESTS_FAILED, requests_failed, COUNTER, "Requests answered with an error made by Gimlet") \
+    X(TOKEN_HITS, token_hits, COUNTER, "Tokens found in the cache")                                \
+    X(TOKEN_MISSES, token_misses, COUNTER, "Tokens whose signature had to be checked")             \
+    X(TOKEN_REJECTS, token_rejects, COUNTER, "Tokens refused")                                     \
+    X(PINGS_SENT, pings_sent, COUNTER, "Liveness pings sent")                                      \
+    X(LINKS_DEAD, links_dead, COUNTER, "Links given up because the peer went silent")              \
+    X(BACKEND_CONNECTS, backend_connects, COUNTER, "Backend connections opened")                   \
+    X(BACKEND_REUSES, backend_reuses, COUNTER, "Requests sent on a pooled backend connection")     \
+    X(TURN_GAP_REARMS, turn_gap_rearms, COUNTER,                                                   \
+      "Deadlines re-armed after the process was suspended")                                        \
+    X(LOG_LINES_DROPPED, log_lines_dropped, COUNTER,                                               \
+      "Log lines dropped because the queue was full")                                              \
     X(MEMORY_RESERVED_BYTES, memory_reserved_bytes, GAUGE, "Budget reserved for granted credit")
 
 enum gm_counter {
@@ -78,7 +80,8 @@ enum gm_counter_kind { GM_COUNTER_KIND_COUNTER, GM_COUNTER_KIND_GAUGE };
 
 /* 64: cache line of every machine we build for; keeps two rings' blocks from sharing a line. */
 #define GM_COUNTER_ALIGN 64u
-/* A set has at most this many blocks: more rings than any machine's cores, and the control thread. */
+/* A set has at most this many blocks: more rings than any machine's cores, and the control thread.
+ */
 #define GM_COUNTER_BLOCKS_MAX 257u
 
 /* Each value is written by the attached thread only (relaxed), read by any (relaxed); it publishes
@@ -98,7 +101,8 @@ extern _Thread_local struct gm_counter_block *gm_counter_mine;
 
 /* Carves the blocks of `rings` rings and of the control thread, all zero. At start, not on a ring.
  * Returns 0, -EINVAL (rings is 0 or above GM_COUNTER_BLOCKS_MAX - 1) or -ENOMEM. */
-__attribute__((warn_unused_result)) int gm_counter_set_init(struct gm_counter_set *set, unsigned rings);
+__attribute__((warn_unused_result)) int gm_counter_set_init(struct gm_counter_set *set,
+                                                            unsigned rings);
 
 /* Frees the blocks; no thread may be attached any more. Accepts a zeroed set. */
 void gm_counter_set_fini(struct gm_counter_set *set);
@@ -113,7 +117,8 @@ void gm_counter_attach(struct gm_counter_block *block);
 static inline void gm_counter_add(enum gm_counter counter, uint64_t n)
 {
     _Atomic uint64_t *value = &gm_counter_mine->value[counter];
-    atomic_store_explicit(value, atomic_load_explicit(value, memory_order_relaxed) + n, memory_order_relaxed);
+    atomic_store_explicit(value, atomic_load_explicit(value, memory_order_relaxed) + n,
+                          memory_order_relaxed);
 }
 
 /* Lowers a gauge by n. Only the sum over the blocks has a meaning. */
@@ -144,12 +149,13 @@ const char *gm_counter_help(enum gm_counter counter);
 
 /* Enough room for gm_counter_render with `rings` rings: name, label and 20 digits on each line. */
 #define GM_COUNTER_LINE_MAX 80u
-#define GM_COUNTER_RENDER_MAX(rings) ((size_t)GM_COUNTER_COUNT * ((size_t)(rings) + 2u) * GM_COUNTER_LINE_MAX)
+#define GM_COUNTER_RENDER_MAX(rings)                                                               \
+    ((size_t)GM_COUNTER_COUNT * ((size_t)(rings) + 2u) * GM_COUNTER_LINE_MAX)
 
 /* Writes the text of /debug/counters: for each counter `name value`, then a line per block,
  * `name{ring="0"} value` and `name{ring="control"} value`. No NUL is added. Any thread.
  * Returns the length, or -ENOSPC when `cap` is too small (nothing useful in `buf` then). */
-__attribute__((warn_unused_result)) ptrdiff_t gm_counter_render(const struct gm_counter_set *set, char *buf,
-                                                                size_t cap);
+__attribute__((warn_unused_result)) ptrdiff_t gm_counter_render(const struct gm_counter_set *set,
+                                                                char *buf, size_t cap);
 
 #endif

@@ -21,6 +21,7 @@
 #include "base/assert.h"
 #include "base/counter.h"
 #include "base/error.h"
+#include "base/text.h"
 
 #define NS_PER_SECOND UINT64_C(1000000000)
 #define NS_PER_MS     UINT64_C(1000000)
@@ -42,7 +43,8 @@
 #define ELLIPSIS     "\xE2\x80\xA6"
 #define ELLIPSIS_LEN 3u
 
-/* ---- state ------------------------------------------------------------------------------------ */
+/* ---- state ------------------------------------------------------------------------------------
+ */
 
 _Atomic int gm_log_level_min = GM_LOG_INFO;
 
@@ -102,7 +104,8 @@ static _Atomic bool stopping;
 /* Monotonic time at which a consumer stops waiting for the file; 0 = never. Relaxed. */
 static _Atomic uint64_t give_up_ns;
 
-/* ---- time ------------------------------------------------------------------------------------- */
+/* ---- time -------------------------------------------------------------------------------------
+ */
 
 static uint64_t monotonic_now(void)
 {
@@ -120,59 +123,16 @@ static void system_now(void *user, uint64_t *monotonic_ns, int64_t *wall_seconds
     *monotonic_ns = monotonic_now();
 }
 
-/* ---- lines ------------------------------------------------------------------------------------ */
-
-/* A line being made. `cut`: some text was shortened or left out. `full`: no further field fits. */
-struct line {
-    char *at;
-    size_t len;
-    size_t cap;
-    bool cut;
-    bool full;
-};
-
-static bool put(struct line *line, const char *text, size_t len)
-{
-    if (len > line->cap - line->len)
-        return false;
-    memcpy(line->at + line->len, text, len);
-    line->len += len;
-    return true;
-}
-
-static bool put_text(struct line *line, const char *text)
-{
-    return put(line, text, strlen(text));
-}
-
-static bool put_unsigned(struct line *line, uint64_t n)
-{
-    char digits[20]; /* 2^64 - 1 has 20 */
-    size_t at = sizeof digits;
-    do {
-        digits[--at] = (char)('0' + n % 10);
-        n /= 10;
-    } while (n != 0);
-    return put(line, digits + at, sizeof digits - at);
-}
-
-static uint64_t magnitude(int64_t n)
-{
-    return n < 0 ? UINT64_C(0) - (uint64_t)n : (uint64_t)n;
-}
-
-static bool put_signed(struct line *line, int64_t n)
-{
-    return (n >= 0 || put(line, "-", 1)) && put_unsigned(line, magnitude(n));
-}
+/* ---- lines ------------------------------------------------------------------------------------
+ */
 
 /* Nanoseconds as milliseconds: whole ones, then at most three decimals without trailing zeros. */
-static bool put_milliseconds(struct line *line, int64_t ns)
+static bool put_milliseconds(struct gm_text *line, int64_t ns)
 {
-    uint64_t us = magnitude(ns) / 1000;
-    if (ns < 0 && us != 0 && !put(line, "-", 1))
+    uint64_t us = gm_text_magnitude(ns) / 1000;
+    if (ns < 0 && us != 0 && !gm_text_put(line, "-", 1))
         return false;
-    if (!put_unsigned(line, us / 1000))
+    if (!gm_text_unsigned(line, us / 1000))
         return false;
     unsigned rest = (unsigned)(us % 1000);
     char decimals[4] = {'.', (char)('0' + rest / 100), (char)('0' + rest / 10 % 10),
@@ -180,7 +140,7 @@ static bool put_milliseconds(struct line *line, int64_t ns)
     size_t len = sizeof decimals;
     while (len > 1 && decimals[len - 1] == '0')
         len--;
-    return len == 1 || put(line, decimals, len);
+    return len == 1 || gm_text_put(line, decimals, len);
 }
 
 static void two_digits(char *at, unsigned n)
@@ -191,7 +151,7 @@ static void two_digits(char *at, unsigned n)
 
 /* RFC 3339 in UTC with seconds. Days to year-month-day over eras of 400 years that begin in March,
  * so that the leap day is the last of its year. Years 0 to 9999; others are clamped. */
-static bool put_time(struct line *line, int64_t seconds)
+static bool put_time(struct gm_text *line, int64_t seconds)
 {
     const int64_t first = INT64_C(-62167219200), last = INT64_C(253402300799);
     seconds = seconds < first ? first : seconds > last ? last : seconds;
@@ -199,8 +159,7 @@ static bool put_time(struct line *line, int64_t seconds)
     unsigned day_seconds = (unsigned)(since % 86400);
     uint64_t days = since / 86400 + 306; /* from the March before, in the year -1 */
     unsigned era = (unsigned)(days / 146097), in_era = (unsigned)(days % 146097);
-    unsigned year_of_era =
-        (in_era - in_era / 1460 + in_era / 36524 - in_era / 146096) / 365;
+    unsigned year_of_era = (in_era - in_era / 1460 + in_era / 36524 - in_era / 146096) / 365;
     unsigned in_year = in_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     unsigned shifted = (5 * in_year + 2) / 153; /* 0 = March */
     unsigned day = in_year - (153 * shifted + 2) / 5 + 1;
@@ -215,7 +174,7 @@ static bool put_time(struct line *line, int64_t seconds)
     two_digits(text + 11, day_seconds / 3600);
     two_digits(text + 14, day_seconds / 60 % 60);
     two_digits(text + 17, day_seconds % 60);
-    return put(line, text, sizeof text);
+    return gm_text_put(line, text, sizeof text);
 }
 
 /* Length of the well-formed UTF-8 sequence at s (RFC 3629: shortest form, no surrogates), or 0. */
@@ -274,8 +233,8 @@ static void json_escape(const unsigned char *s, size_t n, struct json_unit *unit
         unit->len = 3;
         return;
     }
-    bool control = (len == 1 && (s[0] < 0x20 || s[0] == 0x7F)) ||
-                   (len == 2 && s[0] == 0xC2 && s[1] < 0xA0);
+    bool control =
+        (len == 1 && (s[0] < 0x20 || s[0] == 0x7F)) || (len == 2 && s[0] == 0xC2 && s[1] < 0xA0);
     if (control) {
         unsigned code = len == 1 ? s[0] : s[1];
         memcpy(unit->text, "\\u00", 4);
@@ -290,7 +249,7 @@ static void json_escape(const unsigned char *s, size_t n, struct json_unit *unit
 
 /* A JSON string of at most `limit` source bytes; what is left out is marked with an ellipsis.
  * False, nothing usable written, when not even the marked empty string fits. */
-static bool put_quoted(struct line *line, const char *text, size_t len, size_t limit)
+static bool put_quoted(struct gm_text *line, const char *text, size_t len, size_t limit)
 {
     const size_t closing = ELLIPSIS_LEN + 1;
     if (line->cap - line->len < 1 + closing)
@@ -328,26 +287,25 @@ static bool is_bare(const char *text, size_t len)
     return true;
 }
 
-static bool put_string(struct line *line, const char *text, size_t len)
+static bool put_string(struct gm_text *line, const char *text, size_t len)
 {
-    if (settings.format == GM_LOG_CONSOLE && is_bare(text, len) &&
-        len <= line->cap - line->len)
-        return put(line, text, len);
+    if (settings.format == GM_LOG_CONSOLE && is_bare(text, len) && len <= line->cap - line->len)
+        return gm_text_put(line, text, len);
     return put_quoted(line, text, len, GM_LOG_VALUE_MAX);
 }
 
-static bool put_value(struct line *line, const struct gm_log_field *field)
+static bool put_value(struct gm_text *line, const struct gm_log_field *field)
 {
     switch (field->kind) {
     case GM_LOG_KIND_TEXT:
     case GM_LOG_KIND_ERROR_TEXT:
         return put_string(line, field->value.text, field->text_len);
     case GM_LOG_KIND_INT:
-        return put_signed(line, field->value.i);
+        return gm_text_signed(line, field->value.i);
     case GM_LOG_KIND_UINT:
-        return put_unsigned(line, field->value.u);
+        return gm_text_unsigned(line, field->value.u);
     case GM_LOG_KIND_BOOL:
-        return put_text(line, field->value.u != 0 ? "true" : "false");
+        return gm_text_str(line, field->value.u != 0 ? "true" : "false");
     case GM_LOG_KIND_NS:
         return put_milliseconds(line, field->value.i);
     case GM_LOG_KIND_ERRNO: {
@@ -361,25 +319,27 @@ static bool put_value(struct line *line, const struct gm_log_field *field)
     return true;
 }
 
-static bool put_key(struct line *line, const char *key)
+static bool put_key(struct gm_text *line, const char *key)
 {
     if (settings.format == GM_LOG_JSON)
-        return put(line, ",\"", 2) && put_text(line, key) && put(line, "\":", 2);
+        return gm_text_put(line, ",\"", 2) && gm_text_str(line, key) && gm_text_put(line, "\":", 2);
     if (settings.colour)
-        return put_text(line, " \033[36m") && put_text(line, key) && put_text(line, "=\033[0m");
-    return put(line, " ", 1) && put_text(line, key) && put(line, "=", 1);
+        return gm_text_str(line, " \033[36m") && gm_text_str(line, key) &&
+               gm_text_str(line, "=\033[0m");
+    return gm_text_put(line, " ", 1) && gm_text_str(line, key) && gm_text_put(line, "=", 1);
 }
 
-/* A field stands whole or not at all; its text may be shortened. */
-static void put_field(struct line *line, const struct gm_log_field *field)
+/* A field stands whole or not at all; its text may be shortened. After one that found no room
+ * there are no more: a reader should not take a gap for the whole. */
+static void put_field(struct gm_text *line, const struct gm_log_field *field)
 {
-    if (line->full || field->kind == GM_LOG_KIND_NONE)
+    if (field->kind == GM_LOG_KIND_NONE)
         return;
     size_t before = line->len;
     if (!put_key(line, field->key) || !put_value(line, field)) {
         line->len = before;
+        line->cap = before;
         line->cut = true;
-        line->full = true;
     }
 }
 
@@ -389,7 +349,7 @@ static bool is_error(const struct gm_log_field *field)
 }
 
 /* The fields in order, `error` last. */
-static void put_fields(struct line *line, const struct gm_log_field *fields, size_t count)
+static void put_fields(struct gm_text *line, const struct gm_log_field *fields, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         if (!is_error(&fields[i]))
@@ -417,35 +377,36 @@ static size_t format_json(const struct event *event, char *buf)
     static const char *const names[] = {"debug", "info", "warn", "error", "fatal"};
     static const char cut_mark[] = ",\"truncated\":true";
     char tail_text[TAIL_MAX];
-    struct line tail = {.at = tail_text, .cap = TAIL_MAX - 2};
+    struct gm_text tail = {.at = tail_text, .cap = TAIL_MAX - 2};
     struct gm_log_field suppressed = GM_UINT("suppressed", event->suppressed);
     if (event->suppressed != 0)
         put_field(&tail, &suppressed);
-    (void)(put_text(&tail, ",\"time\":\"") && put_time(&tail, event->wall_seconds) &&
-           put_text(&tail, "\",\"message\":"));
+    (void)(gm_text_str(&tail, ",\"time\":\"") && put_time(&tail, event->wall_seconds) &&
+           gm_text_str(&tail, "\",\"message\":"));
     (void)put_quoted(&tail, event->message, strlen(event->message), GM_LOG_MESSAGE_MAX);
     tail.cap = TAIL_MAX;
-    (void)put(&tail, "}\n", 2);
+    (void)gm_text_put(&tail, "}\n", 2);
 
-    struct line line = {.at = buf, .cap = RECORD_TEXT_MAX - tail.len - (sizeof cut_mark - 1)};
-    (void)(put_text(&line, "{\"level\":\"") && put_text(&line, names[event->level]) &&
-           put(&line, "\"", 1) && put(&line, settings.context, settings.context_len));
+    struct gm_text line = {.at = buf, .cap = RECORD_TEXT_MAX - tail.len - (sizeof cut_mark - 1)};
+    (void)(gm_text_str(&line, "{\"level\":\"") && gm_text_str(&line, names[event->level]) &&
+           gm_text_put(&line, "\"", 1) &&
+           gm_text_put(&line, settings.context, settings.context_len));
     put_fields(&line, event->fields, event->field_count);
     line.cap = RECORD_TEXT_MAX;
     if (line.cut || tail.cut)
-        (void)put(&line, cut_mark, sizeof cut_mark - 1);
-    (void)put(&line, tail.at, tail.len);
+        (void)gm_text_put(&line, cut_mark, sizeof cut_mark - 1);
+    (void)gm_text_put(&line, tail.at, tail.len);
     return line.len;
 }
 
-static bool put_console_message(struct line *line, const char *message)
+static bool put_console_message(struct gm_text *line, const char *message)
 {
     size_t len = strnlen(message, GM_LOG_MESSAGE_MAX + 1);
     for (size_t i = 0; i < len; i++) {
         if (message[i] < ' ' || message[i] >= 0x7F || len > GM_LOG_MESSAGE_MAX)
             return put_quoted(line, message, strlen(message), GM_LOG_MESSAGE_MAX);
     }
-    return put(line, message, len);
+    return gm_text_put(line, message, len);
 }
 
 static size_t format_console(const struct event *event, char *buf)
@@ -456,23 +417,23 @@ static size_t format_console(const struct event *event, char *buf)
                                            "\033[1;31mFTL\033[0m"};
     static const char cut_mark[] = " truncated=true";
     char tail_text[64];
-    struct line tail = {.at = tail_text, .cap = sizeof tail_text - 1};
+    struct gm_text tail = {.at = tail_text, .cap = sizeof tail_text - 1};
     struct gm_log_field suppressed = GM_UINT("suppressed", event->suppressed);
     if (event->suppressed != 0)
         put_field(&tail, &suppressed);
     tail.cap = sizeof tail_text;
-    (void)put(&tail, "\n", 1);
+    (void)gm_text_put(&tail, "\n", 1);
 
-    struct line line = {.at = buf, .cap = RECORD_TEXT_MAX - tail.len - (sizeof cut_mark - 1)};
-    (void)(put_time(&line, event->wall_seconds) && put(&line, " ", 1) &&
-           put_text(&line, settings.colour ? coloured[event->level] : plain[event->level]) &&
-           put(&line, " ", 1) && put_console_message(&line, event->message) &&
-           put(&line, settings.context, settings.context_len));
+    struct gm_text line = {.at = buf, .cap = RECORD_TEXT_MAX - tail.len - (sizeof cut_mark - 1)};
+    (void)(put_time(&line, event->wall_seconds) && gm_text_put(&line, " ", 1) &&
+           gm_text_str(&line, settings.colour ? coloured[event->level] : plain[event->level]) &&
+           gm_text_put(&line, " ", 1) && put_console_message(&line, event->message) &&
+           gm_text_put(&line, settings.context, settings.context_len));
     put_fields(&line, event->fields, event->field_count);
     line.cap = RECORD_TEXT_MAX;
     if (line.cut)
-        (void)put(&line, cut_mark, sizeof cut_mark - 1);
-    (void)put(&line, tail.at, tail.len);
+        (void)gm_text_put(&line, cut_mark, sizeof cut_mark - 1);
+    (void)gm_text_put(&line, tail.at, tail.len);
     return line.len;
 }
 
@@ -482,7 +443,8 @@ static size_t format_line(const struct event *event, char *buf)
     return settings.format == GM_LOG_JSON ? format_json(event, buf) : format_console(event, buf);
 }
 
-/* ---- writing ---------------------------------------------------------------------------------- */
+/* ---- writing ----------------------------------------------------------------------------------
+ */
 
 /* Waits until the file takes bytes. False when a stop has run out of patience. */
 static bool wait_writable(void)
@@ -526,7 +488,8 @@ static void write_lines(const char *text, size_t len, unsigned lines)
         count_dropped(lines);
 }
 
-/* ---- queue ------------------------------------------------------------------------------------ */
+/* ---- queue ------------------------------------------------------------------------------------
+ */
 
 static struct log_record *record_at(uint64_t position)
 {
@@ -604,7 +567,8 @@ static void report_drops(void)
         drops_reported = total;
 }
 
-/* ---- consumer --------------------------------------------------------------------------------- */
+/* ---- consumer ---------------------------------------------------------------------------------
+ */
 
 static bool take_role(void)
 {
@@ -687,8 +651,7 @@ int gm_log_pump(int timeout_ms)
         return -EBUSY;
     int lines = drain();
     if (lines == 0 && timeout_ms > 0) {
-        bool unreported =
-            atomic_load_explicit(&dropped, memory_order_relaxed) != drops_reported;
+        bool unreported = atomic_load_explicit(&dropped, memory_order_relaxed) != drops_reported;
         consumer_sleep(unreported && timeout_ms > 1000 ? 1000 : timeout_ms);
         lines = drain();
     }
@@ -707,7 +670,8 @@ static void *log_thread(void *unused)
     return NULL;
 }
 
-/* ---- public ----------------------------------------------------------------------------------- */
+/* ---- public -----------------------------------------------------------------------------------
+ */
 
 int gm_log_configure(const struct gm_log_options *options)
 {
@@ -715,7 +679,7 @@ int gm_log_configure(const struct gm_log_options *options)
     settings.fd = options->fd;
     settings.rate = options->rate;
     settings.colour = options->format == GM_LOG_CONSOLE && isatty(options->fd) == 1;
-    struct line line = {.at = settings.context, .cap = GM_LOG_CONTEXT_MAX};
+    struct gm_text line = {.at = settings.context, .cap = GM_LOG_CONTEXT_MAX};
     put_fields(&line, options->context, options->context_count);
     settings.context_len = line.cut ? 0 : line.len;
     atomic_store_explicit(&gm_log_level_min, (int)options->level, memory_order_relaxed);
@@ -791,8 +755,8 @@ static bool site_may_speak(struct gm_log_site *site, uint64_t now_ns)
         next = (due > now_ns ? due : now_ns) + interval_ns;
         if (next > now_ns + NS_PER_SECOND)
             return false;
-    } while (!atomic_compare_exchange_weak_explicit(&site->due_ns, &due, next,
-                                                    memory_order_relaxed, memory_order_relaxed));
+    } while (!atomic_compare_exchange_weak_explicit(&site->due_ns, &due, next, memory_order_relaxed,
+                                                    memory_order_relaxed));
     return true;
 }
 
@@ -816,10 +780,8 @@ static bool enqueue(const struct event *event)
 void gm_log_write(struct gm_log_site *site, enum gm_log_level level, const char *message,
                   const struct gm_log_field *fields, size_t field_count)
 {
-    struct event event = {.message = message,
-                          .fields = fields,
-                          .field_count = field_count,
-                          .level = level};
+    struct event event = {
+        .message = message, .fields = fields, .field_count = field_count, .level = level};
     uint64_t now_ns;
     settings.clock.now(settings.clock.user, &now_ns, &event.wall_seconds);
     if (level != GM_LOG_FATAL && !site_may_speak(site, now_ns)) {

@@ -3,8 +3,8 @@
  *
  * The tables in server_config.c and agent_config.c are the only place where an option's flag,
  * variable, default, limit and help are written; config/option.h is the engine behind them.
- * Texts belong to the struct's arena and live until _fini. Times are nanoseconds, sizes bytes; a time of 0
- * switches the limit off. Nothing here opens a file or a socket.
+ * Texts belong to the struct's arena and live until _fini. Times are nanoseconds, sizes bytes; a
+ * time of 0 switches the limit off. Nothing here opens a file or a socket.
  */
 #ifndef GM_CONFIG_CONFIG_H
 #define GM_CONFIG_CONFIG_H
@@ -22,19 +22,20 @@
 #define GM_CONFIG_STREAMS_MAX 65535
 /* A frame's head block is at most 65,535 bytes long, and a head is no larger than its block. */
 #define GM_CONFIG_HEADER_BYTES_MAX 65536
-#define GM_CONFIG_SERVICES_MAX 64
+#define GM_CONFIG_SERVICES_MAX     64
 
 enum gm_config_io {
-    GM_CONFIG_IO_AUTO,  /* io_uring, or epoll where io_uring is refused */
+    GM_CONFIG_IO_AUTO, /* io_uring, or epoll where io_uring is refused */
     GM_CONFIG_IO_URING,
     GM_CONFIG_IO_EPOLL,
 };
 
 /* What both programs share: the ring runtime and the log. */
 struct gm_runtime_config {
-    int io;                     /* enum gm_config_io */
-    const char *io_disable;     /* comma-separated feature names or "all"; NULL = none. The ring knows the names. */
-    int64_t rings;              /* 0 = as many as the process may use cores */
+    int io;                 /* enum gm_config_io */
+    const char *io_disable; /* comma-separated feature names or "all"; NULL = none. The ring knows
+                               the names. */
+    int64_t rings;          /* 0 = as many as the process may use cores */
     uint64_t ring_memory_bytes; /* budget per ring for buffers and credit */
     int log_level;              /* enum gm_log_level */
     int log_format;             /* enum gm_log_format */
@@ -43,31 +44,33 @@ struct gm_runtime_config {
 
 struct gm_server_config {
     struct gm_runtime_config runtime;
-    const char *listen_address; /* "*" = every address, IPv4 and IPv6; else an IPv4 or IPv6 literal */
+    const char
+        *listen_address; /* "*" = every address, IPv4 and IPv6; else an IPv4 or IPv6 literal */
     int32_t http_port;
-    int32_t metrics_port;        /* -1 = off */
-    int32_t health_port;         /* -1 = /health is on the main port */
-    const char *server_id;       /* never NULL: eight random hex digits unless given */
+    int32_t metrics_port;              /* -1 = off */
+    int32_t health_port;               /* -1 = /health is on the main port */
+    const char *server_id;             /* never NULL: eight random hex digits unless given */
     const char *token_public_key_file; /* NULL = unset. At least one of the three is set; */
-    const char *token_public_key_dir;  /* the directory wins over the file, the file over the text */
-    const char *token_public_key;      /* PEM text */
+    const char *token_public_key_dir; /* the directory wins over the file, the file over the text */
+    const char *token_public_key;     /* PEM text */
     const char *token_issuer;
-    int64_t lanes;                    /* links per agent; 0 = min(rings, 4) */
-    int64_t stream_limit;             /* open streams per link */
-    int64_t max_concurrent_requests;  /* 0 = no limit */
-    uint64_t header_bytes;            /* longest request head */
-    uint64_t header_timeout_ns;       /* a request head must be complete by then */
-    uint64_t body_timeout_ns;         /* longest silence of a client that owes body bytes; 0 = off */
-    uint64_t idle_timeout_ns;         /* longest silence of a backend that owes an answer; 0 = off */
-    uint64_t keepalive_timeout_ns;    /* longest idle time of a client connection between requests */
-    uint64_t shutdown_timeout_ns;     /* running streams are reset then */
+    int64_t lanes;                   /* links per agent; 0 = min(rings, 4) */
+    int64_t stream_limit;            /* open streams per link */
+    int64_t max_concurrent_requests; /* 0 = no limit */
+    uint64_t header_bytes;           /* longest request head */
+    uint64_t header_timeout_ns;      /* a request head must be complete by then */
+    uint64_t body_timeout_ns;        /* longest silence of a client that owes body bytes; 0 = off */
+    uint64_t idle_timeout_ns;        /* longest silence of a backend that owes an answer; 0 = off */
+    uint64_t keepalive_timeout_ns;   /* longest idle time of a client connection between requests */
+    uint64_t shutdown_timeout_ns;    /* running streams are reset then */
     struct gm_arena arena;
 };
 
 /* One service of an agent. */
 struct gm_agent_service {
-    const char *name;       /* NULL in the single-service form: the token says which service it is */
-    const char *target;     /* http://host[:port][/prefix] or unix:/path; `host:port` was completed to http:// */
+    const char *name;   /* NULL in the single-service form: the token says which service it is */
+    const char *target; /* http://host[:port][/prefix] or unix:/path; `host:port` was completed to
+                           http:// */
     const char *token_file; /* NULL = use `token` */
     const char *token;      /* NULL = use `token_file`; one of the two is set */
 };
@@ -76,13 +79,13 @@ struct gm_agent_config {
     struct gm_runtime_config runtime;
     const char *server_url; /* ws:// or wss:// */
     struct gm_agent_service *services;
-    size_t service_count; /* at least 1 */
-    int32_t metrics_port; /* -1 = off */
+    size_t service_count;            /* at least 1 */
+    int32_t metrics_port;            /* -1 = off */
     int64_t max_concurrent_requests; /* of the process; 0 = no limit */
     uint64_t connect_timeout_ns;
     uint64_t backend_idle_timeout_ns;    /* a pooled backend connection is closed then */
     uint64_t response_header_timeout_ns; /* from the request's end to the answer's head; 0 = off */
-    uint64_t reconnect_min_ns;           /* ceilings of the first and of the longest wait between dials */
+    uint64_t reconnect_min_ns; /* ceilings of the first and of the longest wait between dials */
     uint64_t reconnect_max_ns;
     uint64_t shutdown_timeout_ns;
     struct gm_arena arena;
@@ -92,18 +95,21 @@ struct gm_agent_config {
     const char *target_url, *token_file, *token;
 };
 
-/* Reads flags and environment. argv[0] is the subcommand's name. GM_OPTIONS_READY: *config is complete
- * and valid. GM_OPTIONS_EXIT: help or a refusal was printed, end with context->exit_code (0 help, 2 an
- * option is unknown or unusable, 1 something required is missing); *config needs no _fini but accepts it.
+/* Reads flags and environment. argv[0] is the subcommand's name. GM_OPTIONS_READY: *config is
+ * complete and valid. GM_OPTIONS_EXIT: help or a refusal was printed, end with context->exit_code
+ * (0 help, 2 an option is unknown or unusable, 1 something required is missing); *config needs no
+ * _fini but accepts it.
  *
  *     struct gm_option_context context = gm_option_process();
  *     if (gm_server_config_load(&config, argc, argv, &context) != GM_OPTIONS_READY)
  *         return context.exit_code;
  */
 __attribute__((warn_unused_result)) enum gm_option_result
-gm_server_config_load(struct gm_server_config *config, int argc, char **argv, struct gm_option_context *context);
+gm_server_config_load(struct gm_server_config *config, int argc, char **argv,
+                      struct gm_option_context *context);
 __attribute__((warn_unused_result)) enum gm_option_result
-gm_agent_config_load(struct gm_agent_config *config, int argc, char **argv, struct gm_option_context *context);
+gm_agent_config_load(struct gm_agent_config *config, int argc, char **argv,
+                     struct gm_option_context *context);
 
 /* Frees the texts. Accept a zeroed struct. */
 void gm_server_config_fini(struct gm_server_config *config);

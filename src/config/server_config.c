@@ -1,0 +1,209 @@
+/*
+ * `gimlet server`: its option table, and what must hold between options. Start-up, one thread.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "config/config.h"
+#include "config/runtime_options.h"
+
+#define FIELD(name) offsetof(struct gm_server_config, name)
+
+static const char *check_listen_address(const char *value)
+{
+    struct in6_addr address;
+    if (strcmp(value, "*") == 0 || inet_pton(AF_INET, value, &address) == 1 ||
+        inet_pton(AF_INET6, value, &address) == 1)
+        return NULL;
+    return "is not an IPv4 or IPv6 address, or * for all";
+}
+
+static const struct gm_option options[] = {
+    {.flag = "http-port",
+     .argument = "PORT",
+     .fallback = "8080",
+     .group = "Listening",
+     .help = "Port for clients and agents, 0 for any free one",
+     .kind = GM_OPTION_PORT,
+     .offset = FIELD(http_port)},
+    {.flag = "metrics-port",
+     .argument = "PORT",
+     .fallback = "9090",
+     .help = "Port for /debug/counters, or off",
+     .kind = GM_OPTION_PORT,
+     .flags = GM_OPTION_OFF,
+     .offset = FIELD(metrics_port)},
+    {.flag = "health-port",
+     .argument = "PORT",
+     .shown = "the main port",
+     .help = "Port to which /health moves",
+     .kind = GM_OPTION_PORT,
+     .flags = GM_OPTION_OFF,
+     .offset = FIELD(health_port)},
+    {.flag = "listen-address",
+     .argument = "ADDRESS",
+     .fallback = "*",
+     .shown = "*, all of IPv4 and IPv6",
+     .help = "Address to listen on",
+     .check = check_listen_address,
+     .offset = FIELD(listen_address)},
+    {.flag = "server-id",
+     .argument = "ID",
+     .shown = "random at each start",
+     .help = "Name of this server in logs and towards agents",
+     .offset = FIELD(server_id)},
+    {.flag = "token-public-key-file",
+     .argument = "FILE",
+     .group = "Tokens (a key is required)",
+     .help = "RSA public key in PEM that tokens are checked with",
+     .offset = FIELD(token_public_key_file)},
+    {.flag = "token-public-key-dir",
+     .argument = "DIR",
+     .help =
+         "Folder of such keys (*.pem, *.pub): a token signed by any is good. Wins over the file",
+     .offset = FIELD(token_public_key_dir)},
+    {.flag = "token-public-key",
+     .argument = "PEM",
+     .help = "The key itself. The file and the folder win over it",
+     .offset = FIELD(token_public_key)},
+    {.flag = "token-issuer",
+     .argument = "ISSUER",
+     .fallback = "gimlet",
+     .help = "Issuer that a token must name",
+     .offset = FIELD(token_issuer)},
+    {.flag = "header-timeout",
+     .argument = "DURATION",
+     .fallback = "30s",
+     .group = "Times (a bare number is seconds, 0 switches a limit off)",
+     .help = "A request head must be complete by then",
+     .kind = GM_OPTION_DURATION,
+     .offset = FIELD(header_timeout_ns),
+     .max = GM_CONFIG_TIME_MAX},
+    {.flag = "body-timeout",
+     .argument = "DURATION",
+     .fallback = "60s",
+     .help = "Longest silence of a client that is sending a body",
+     .kind = GM_OPTION_DURATION,
+     .offset = FIELD(body_timeout_ns),
+     .max = GM_CONFIG_TIME_MAX},
+    {.flag = "idle-timeout",
+     .argument = "DURATION",
+     .fallback = "10m",
+     .help = "Longest silence of a backend that is answering",
+     .kind = GM_OPTION_DURATION,
+     .offset = FIELD(idle_timeout_ns),
+     .max = GM_CONFIG_TIME_MAX},
+    {.flag = "keepalive-timeout",
+     .argument = "DURATION",
+     .fallback = "620s",
+     .help =
+         "A client connection without a request is closed then; longer than the 600 s of common "
+         "load balancers",
+     .kind = GM_OPTION_DURATION,
+     .offset = FIELD(keepalive_timeout_ns),
+     .max = GM_CONFIG_TIME_MAX},
+    {.flag = "shutdown-timeout",
+     .argument = "DURATION",
+     .fallback = "30s",
+     .shown = "30s; 0 ends at once",
+     .help = "Requests still running that long after a stop signal are cut",
+     .kind = GM_OPTION_DURATION,
+     .offset = FIELD(shutdown_timeout_ns),
+     .max = GM_CONFIG_TIME_MAX},
+    {.flag = "max-concurrent-requests",
+     .argument = "N",
+     .fallback = "1000",
+     .group = "Limits",
+     .help = "Requests in progress, 0 or less for no limit",
+     .kind = GM_OPTION_INTEGER,
+     .flags = GM_OPTION_NEGATIVE_ZERO,
+     .offset = FIELD(max_concurrent_requests),
+     .max = GM_CONFIG_REQUESTS_MAX},
+    {.flag = "header-bytes",
+     .argument = "SIZE",
+     .fallback = "64KiB",
+     .help = "Longest request head",
+     .kind = GM_OPTION_SIZE,
+     .offset = FIELD(header_bytes),
+     .min = GM_KIB(1),
+     .max = GM_CONFIG_HEADER_BYTES_MAX},
+    {.flag = "stream-limit",
+     .argument = "N",
+     .fallback = "4096",
+     .help = "Requests in progress on one agent link",
+     .kind = GM_OPTION_INTEGER,
+     .offset = FIELD(stream_limit),
+     .min = 1,
+     .max = GM_CONFIG_STREAMS_MAX},
+    {.flag = "lanes",
+     .argument = "N",
+     .fallback = "0",
+     .shown = "as many as rings, at most 4",
+     .help = "Links that each agent opens to this server",
+     .kind = GM_OPTION_INTEGER,
+     .offset = FIELD(lanes),
+     .max = GM_CONFIG_LANES_MAX},
+    GM_RUNTIME_ROWS(struct gm_server_config),
+};
+
+const struct gm_option_program gm_server_program = {
+    .name = "gimlet server",
+    .summary =
+        "Takes HTTP requests and agent links, and carries each request to an agent's backend.",
+    .epilogue = "Example:\n"
+                "  gimlet server --http-port 8080 --token-public-key-file gimlet.pub",
+    .env_prefix = "GIMLET_SERVER_",
+    .options = options,
+    .option_count = sizeof options / sizeof options[0],
+};
+
+/* Eight random hex digits, as in version 0.0.x. */
+static const char *random_id(struct gm_arena *arena)
+{
+    uint32_t bits;
+    char text[9];
+    if (getrandom(&bits, sizeof bits, 0) != (ssize_t)sizeof bits)
+        return NULL;
+    (void)snprintf(text, sizeof text, "%08x", bits);
+    return gm_arena_text(arena, text, sizeof text - 1);
+}
+
+static enum gm_option_result complete(struct gm_server_config *config,
+                                      struct gm_option_context *context)
+{
+    if (config->token_public_key_file == NULL && config->token_public_key_dir == NULL &&
+        config->token_public_key == NULL)
+        return gm_option_refuse(&gm_server_program, context, 1,
+                                "Configuration error: no key to check tokens with; one of "
+                                "--token-public-key-file, --token-public-key-dir and "
+                                "--token-public-key is required");
+    if (config->server_id == NULL)
+        config->server_id = random_id(&config->arena);
+    if (config->server_id == NULL)
+        return gm_option_refuse(&gm_server_program, context, 1,
+                                "cannot make a server id: no random numbers or no memory");
+    return GM_OPTIONS_READY;
+}
+
+enum gm_option_result gm_server_config_load(struct gm_server_config *config, int argc, char **argv,
+                                            struct gm_option_context *context)
+{
+    struct gm_option_input input = {.argc = argc, .argv = argv, .context = context};
+    memset(config, 0, sizeof *config);
+    enum gm_option_result result =
+        gm_option_parse(&gm_server_program, &input, config, &config->arena);
+    if (result == GM_OPTIONS_READY)
+        result = complete(config, context);
+    if (result != GM_OPTIONS_READY)
+        gm_server_config_fini(config);
+    return result;
+}
+
+void gm_server_config_fini(struct gm_server_config *config)
+{
+    gm_arena_fini(&config->arena);
+    memset(config, 0, sizeof *config);
+}

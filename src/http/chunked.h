@@ -21,7 +21,7 @@
 enum gm_http_chunked_result {
     GM_HTTP_CHUNKED_MORE = 0, /* all input consumed, nothing to hand out */
     GM_HTTP_CHUNKED_DATA,     /* step.data holds body bytes; feed the rest of the input again */
-    GM_HTTP_CHUNKED_SCRATCH,  /* trailers begin and no scratch was lent: lend one (or give up), then feed the rest */
+    GM_HTTP_CHUNKED_SCRATCH,  /* a trailer begins and no scratch was lent: lend one (or give up), then feed the rest */
     GM_HTTP_CHUNKED_DONE,     /* the body is complete; bytes behind step.consumed belong to the next message */
 };
 
@@ -34,7 +34,7 @@ struct gm_http_chunked {
     uint64_t left;        /* data bytes still to come of this chunk; while a size is read, its value so far */
     char *scratch;        /* lent; may be NULL until trailers begin */
     uint32_t scratch_cap;
-    uint32_t trailer_len; /* bytes of the trailer section in scratch, its empty line included once done */
+    uint32_t trailer_len; /* bytes of the trailer section in scratch, its empty line included once done; 0: none */
     uint32_t line_start;  /* offset in scratch of the trailer line being gathered */
     uint32_t excess;
     uint16_t extension_len;
@@ -42,7 +42,8 @@ struct gm_http_chunked {
     uint8_t state;
 };
 
-/* `scratch` (borrowed until the trailers have been used) may be NULL with cap 0: see GM_HTTP_CHUNKED_SCRATCH. */
+/* `scratch` (borrowed until the trailers have been used; cap ≤ GM_HTTP_HEAD_MAX) may be NULL with cap 0, since most
+ * bodies have no trailers: see GM_HTTP_CHUNKED_SCRATCH. */
 void gm_http_chunked_init(struct gm_http_chunked *d, char *scratch, uint32_t scratch_cap);
 /* Lends a scratch buffer late. Only before any trailer byte was consumed. */
 void gm_http_chunked_lend(struct gm_http_chunked *d, char *scratch, uint32_t scratch_cap);
@@ -54,7 +55,7 @@ __attribute__((warn_unused_result)) int gm_http_chunked_feed(struct gm_http_chun
  * -GM_HTTP_E_FIELD_TOO_MANY. (Lines were checked as they came; framing, routing and credential fields are refused.) */
 __attribute__((warn_unused_result)) int gm_http_chunked_trailers(const struct gm_http_chunked *d,
                                                                  struct gm_http_fields *fields);
-/* True between chunks and inside them until DONE: a connection that ends now has cut the body short. */
+/* True once DONE was reported. A connection that ends while this is false has cut the body short. */
 bool gm_http_chunked_done(const struct gm_http_chunked *d);
 
 /* Writes the head of a chunk of n > 0 bytes; returns its length (3–18). The n bytes and GM_HTTP_CHUNK_TAIL follow. */

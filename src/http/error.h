@@ -72,7 +72,7 @@ enum gm_http_error {
 
 /* Status to answer a *request* with for a (negative or positive) code of the table; 500 for anything else. */
 int gm_http_error_status(int error);
-/* Short identifier such as "bare_cr" (for logs and counters), static; "unknown" for anything else. */
+/* Its name in the table, such as "BARE_CR" (for logs and tests), static; "UNKNOWN" for anything else. */
 const char *gm_http_error_name(int error);
 /* One sentence for people, static; never NULL. */
 const char *gm_http_error_text(int error);

@@ -1,0 +1,467 @@
+/* The epoll back-end: the same completions as io_uring, for kernels and seccomp profiles that forbid it.
+ *
+ * Owner: the ring's thread; only `wake` is called by others. Every socket is registered once, edge-triggered, for everything: one epoll_ctl in
+ * a socket's life, none in steady state. What an edge has told is kept in the socket's flags until the kernel says EAGAIN.
+ * Invariants: a socket with EP_READY is on `ready` (it may have bytes and has a grant, or is a listener with connections waiting); a socket
+ * with EP_STARVED is on ring->starved (a grant, but no buffer); a send is tried inside gm_sock_send and its result told by the next wait, in
+ * order; nothing is delivered outside wait. A closed descriptor leaves the epoll set by itself; a detached one is taken out. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "ring/internal.h"
+
+#define EP_READABLE GM_SOCK_BACKEND_BIT(0) /* an edge came and no EAGAIN since */
+#define EP_HUP GM_SOCK_BACKEND_BIT(1)      /* RDHUP, HUP or ERR was seen: read on to the end, or tell a paused owner */
+#define EP_BLOCKED GM_SOCK_BACKEND_BIT(2)  /* a send was short: EPOLLOUT is passed on */
+#define EP_READY GM_SOCK_BACKEND_BIT(3)
+#define EP_STARVED GM_SOCK_BACKEND_BIT(4)
+#define EP_WATCHED GM_SOCK_BACKEND_BIT(5)  /* in the epoll set */
+
+/* One batch of epoll_wait: 6 KiB of stack-like memory, read once, in cache. What does not fit comes next turn, the kernel rotates. */
+#define EPOLL_EVENTS 512
+/* Bytes one socket may receive per turn before the others have theirs: one link buffer, four client buffers. */
+#define EPOLL_TURN_BYTES (64u << 10)
+/* Connections one listener may accept per turn. */
+#define EPOLL_TURN_ACCEPTS 64u
+/* Connections a closing listener takes at most; a flood must not keep it open. Above net.core.somaxconn's default of 4,096. */
+#define EPOLL_DRAIN_MAX 8192u
+/* No descriptor or memory for an accept: looked at again after this, or as soon as one of ours is closed. */
+#define EPOLL_ACCEPT_RETRY_NS 100000000ull
+/* A shared buffer with less room than size / EPOLL_ROOM_SHARE is given up for a fresh one: a larger receive should not be cut up. */
+#define EPOLL_ROOM_SHARE 8u
+#define EPOLL_WAKE UINT64_MAX /* event data of the ring's eventfd */
+
+enum done_kind { DONE_SENT, DONE_CONNECTED };
+
+struct epoll_done {
+    uint32_t index, generation;
+    int32_t result;
+    uint32_t kind;
+};
+
+struct epoll_state {
+    int fd;
+    uint32_t done_count, done_max;
+    struct epoll_done *done;        /* results to be told by the next wait, in order; lazily touched mapping */
+    struct gm_list ready;           /* gm_sock.node */
+    struct gm_list stalled;         /* listeners that found no descriptor */
+    struct gm_buf *fill[GM_POOL_COUNT]; /* the buffer that small receives share; one reference is ours */
+    struct epoll_event events[EPOLL_EVENTS];
+};
+
+static struct epoll_state *state_of(const struct gm_ring *ring) { return ring->backend_state; }
+
+/* ---- Open, close ---------------------------------------------------------------------------------------------------------------------- */
+
+static int epoll_open(struct gm_ring *ring, char *why) {
+    int rc;
+    struct epoll_state *state = calloc(1, sizeof *state);
+    if (state == NULL) {
+        rc = -ENOMEM;
+        goto fail;
+    }
+    gm_list_init(&state->ready);
+    gm_list_init(&state->stalled);
+    /* A socket has at most one result waiting; a row that was freed and taken again within a turn may have left one more. */
+    state->done_max = 2 * ring->socks_max;
+    state->done = mmap(NULL, state->done_max * sizeof *state->done, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (state->done == MAP_FAILED) {
+        rc = -errno;
+        goto fail_state;
+    }
+    state->fd = epoll_create1(EPOLL_CLOEXEC);
+    if (state->fd < 0) {
+        rc = -errno;
+        goto fail_done;
+    }
+    /* Edge-triggered, so that the counter never has to be read: every write is an edge. */
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = EPOLL_WAKE};
+    if (epoll_ctl(state->fd, EPOLL_CTL_ADD, ring->wake_fd, &event) < 0) {
+        rc = -errno;
+        goto fail_fd;
+    }
+    ring->backend_state = state;
+    return 0;
+fail_fd:
+    (void)close(state->fd);
+fail_done:
+    (void)munmap(state->done, state->done_max * sizeof *state->done);
+fail_state:
+    free(state);
+fail:
+    (void)snprintf(why, GM_WHY_BYTES, "epoll cannot be set up: %s (check the limits on open files, `ulimit -n`, and on memory)", strerror(-rc));
+    return rc;
+}
+
+static void epoll_close(struct gm_ring *ring) {
+    struct epoll_state *state = state_of(ring);
+    if (state == NULL) return;
+    for (unsigned pool = 0; pool < GM_POOL_COUNT; pool++) {
+        if (state->fill[pool] != NULL) gm_buf_put(state->fill[pool]);
+    }
+    (void)close(state->fd);
+    (void)munmap(state->done, state->done_max * sizeof *state->done);
+    free(state);
+    ring->backend_state = NULL;
+}
+
+/* ---- Queues ----------------------------------------------------------------------------------------------------------------------------- */
+
+static void sock_unqueue(struct gm_sock *sock) {
+    gm_list_remove(&sock->node);
+    sock->flags &= ~(EP_READY | EP_STARVED);
+}
+
+static void sock_make_ready(struct epoll_state *state, struct gm_sock *sock) {
+    if (sock->flags & (EP_READY | EP_STARVED)) return;
+    sock->flags |= EP_READY;
+    gm_list_push_back(&state->ready, &sock->node);
+}
+
+/* Listeners that found no descriptor keep EP_READY: they only change lists. */
+static void stalled_retry(struct epoll_state *state) { gm_list_splice_back(&state->ready, &state->stalled); }
+
+static void done_push(struct gm_sock *sock, enum done_kind kind, int32_t result) {
+    struct epoll_state *state = state_of(sock->ring);
+    GM_ASSERT(state->done_count < state->done_max);
+    state->done[state->done_count++] = (struct epoll_done){sock->index, gm_core_generation(sock), result, kind};
+}
+
+static int sock_watch(struct gm_sock *sock) {
+    uint32_t events = (sock->flags & GM_SOCK_LISTENER) ? EPOLLIN | EPOLLET : EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+    struct epoll_event event = {.events = events, .data.u64 = (uint64_t)gm_core_generation(sock) << 32 | sock->index};
+    if (epoll_ctl(state_of(sock->ring)->fd, EPOLL_CTL_ADD, sock->fd, &event) < 0) return -errno;
+    sock->flags |= EP_WATCHED;
+    return 0;
+}
+
+/* accept and connect would wait on a blocking descriptor; receives and sends say MSG_DONTWAIT. */
+static int fd_nonblocking(int fd) {
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0) return -errno;
+    if ((flags & O_NONBLOCK) == 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) return -errno;
+    return 0;
+}
+
+/* ---- What the core asks for ---------------------------------------------------------------------------------------------------------------- */
+
+static int epoll_attach(struct gm_sock *sock) { return sock_watch(sock); }
+
+static int epoll_connect(struct gm_sock *sock, const union gm_addr *to) {
+    int rc = fd_nonblocking(sock->fd);
+    if (rc < 0) return rc;
+    /* Registered after the call: an unconnected TCP socket reports HUP. */
+    if (connect(sock->fd, &to->base, gm_addr_len(to)) < 0 && errno != EINPROGRESS) {
+        done_push(sock, DONE_CONNECTED, -errno);
+        return 0;
+    }
+    return sock_watch(sock);
+}
+
+static int epoll_listen(struct gm_sock *sock, const union gm_addr *addr) {
+    (void)addr;
+    int rc = fd_nonblocking(sock->fd);
+    return rc < 0 ? rc : sock_watch(sock);
+}
+
+static void epoll_recv(struct gm_sock *sock) {
+    if ((sock->flags & EP_READABLE) && gm_core_wants_recv(sock)) sock_make_ready(state_of(sock->ring), sock);
+}
+
+static void epoll_send(struct gm_sock *sock, const struct iovec *iov, unsigned count, bool more) {
+    int flags = MSG_DONTWAIT | MSG_NOSIGNAL | (more ? MSG_MORE : 0);
+    size_t total = 0;
+    for (unsigned i = 0; i < count; i++) total += iov[i].iov_len;
+    ssize_t sent;
+    do {
+        if (count == 1) {
+            sent = send(sock->fd, iov[0].iov_base, iov[0].iov_len, flags);
+        } else {
+            struct msghdr msg = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = count};
+            sent = sendmsg(sock->fd, &msg, flags);
+        }
+    } while (sent < 0 && errno == EINTR);
+    gm_counter_add(GM_COUNTER_ENTERS, 1);
+    if (sent < 0) sent = errno == EAGAIN ? 0 : -errno;
+    /* Before the socket's buffer has room again the kernel raises an edge: it noted the failed attempt. */
+    if (sent >= 0 && (size_t)sent < total) sock->flags |= EP_BLOCKED;
+    done_push(sock, DONE_SENT, (int32_t)sent);
+}
+
+static void epoll_sock_close(struct gm_sock *sock) {
+    struct epoll_state *state = state_of(sock->ring);
+    sock_unqueue(sock);
+    if ((sock->flags & GM_SOCK_LISTENER) && (sock->flags & EP_WATCHED)) {
+        sock->recv_armed = 0; /* connections taken while draining */
+        sock_make_ready(state, sock);
+        return;
+    }
+    gm_core_finish(sock);
+    stalled_retry(state); /* a descriptor will be free */
+}
+
+static void epoll_detach(struct gm_sock *sock) {
+    sock_unqueue(sock);
+    if (sock->flags & EP_WATCHED) {
+        int rc = epoll_ctl(state_of(sock->ring)->fd, EPOLL_CTL_DEL, sock->fd, NULL);
+        GM_ASSERT(rc == 0);
+    }
+    gm_core_finish(sock);
+}
+
+/* ---- Receiving ----------------------------------------------------------------------------------------------------------------------------- */
+
+static bool fill_usable(const struct gm_buf *buf) {
+    return buf != NULL && (buf->refs == 1 || buf->size - buf->fill >= buf->size / EPOLL_ROOM_SHARE);
+}
+
+/* The buffer that the next receive of this pool goes to: at least an eighth of it is free. NULL: the pool is empty. */
+static struct gm_buf *fill_buf(struct gm_ring *ring, unsigned pool) {
+    struct gm_buf **fill = &state_of(ring)->fill[pool];
+    if (!fill_usable(*fill)) {
+        if (*fill != NULL) gm_buf_put(*fill);
+        *fill = gm_store_take(&ring->store, (enum gm_store_pool)pool);
+    } else if ((*fill)->refs == 1) {
+        (*fill)->fill = 0; /* every slice cut from it has come back: it starts anew, still warm */
+    }
+    return *fill;
+}
+
+/* One receive. Returns how many bytes came; 0: nothing more for now (drained, ended or starved). */
+static uint32_t sock_recv_once(struct gm_sock *sock) {
+    struct gm_ring *ring = sock->ring;
+    struct gm_buf *buf = fill_buf(ring, sock->pool);
+    if (buf == NULL) {
+        sock->flags |= EP_STARVED;
+        gm_list_push_back(&ring->starved[sock->pool], &sock->node);
+        gm_counter_add(GM_COUNTER_RECV_STARVED, 1);
+        return 0;
+    }
+    size_t want = buf->size - buf->fill;
+    if (want > sock->recv_grant) want = (size_t)sock->recv_grant;
+    ssize_t got;
+    do {
+        got = recv(sock->fd, buf->data + buf->fill, want, MSG_DONTWAIT);
+    } while (got < 0 && errno == EINTR);
+    gm_counter_add(GM_COUNTER_ENTERS, 1);
+    if (got <= 0) {
+        int error = got < 0 ? -errno : 0;
+        sock->flags &= ~EP_READABLE;
+        if (error != -EAGAIN) gm_core_recv_end(sock, error);
+        return 0;
+    }
+    /* A short receive has drained the socket: what comes later is a new edge. Unless the end was announced: it lies behind the bytes. */
+    if ((size_t)got < want && (sock->flags & EP_HUP) == 0) sock->flags &= ~EP_READABLE;
+    gm_slice slice = {buf->data + buf->fill, (uint32_t)got, buf};
+    gm_buf_ref(buf);
+    buf->fill += (uint32_t)got;
+    gm_core_recv(sock, slice);
+    return (uint32_t)got;
+}
+
+static void sock_receive(struct gm_sock *sock) {
+    uint32_t left = EPOLL_TURN_BYTES;
+    while (gm_core_wants_recv(sock) && (sock->flags & (EP_READABLE | EP_STARVED)) == EP_READABLE && left > 0) {
+        uint32_t got = sock_recv_once(sock);
+        left -= got < left ? got : left;
+    }
+    if ((sock->flags & GM_SOCK_OPEN) == 0) return;
+    if ((sock->flags & EP_READABLE) && gm_core_wants_recv(sock)) {
+        sock_make_ready(state_of(sock->ring), sock);
+    } else if ((sock->flags & EP_HUP) && gm_core_paused(sock)) {
+        gm_core_hangup(sock);
+    }
+}
+
+/* ---- Accepting ------------------------------------------------------------------------------------------------------------------------------- */
+
+/* False: nothing more is to be had now. */
+static bool listener_accept_once(struct gm_sock *sock) {
+    int fd = accept4(sock->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    gm_counter_add(GM_COUNTER_ENTERS, 1);
+    if (fd >= 0) {
+        sock->recv_armed++;
+        gm_core_accept(sock, fd);
+        return true;
+    }
+    switch (errno) {
+        case EAGAIN:
+            sock->flags &= ~EP_READABLE;
+            return false;
+        case EMFILE:
+        case ENFILE:
+        case ENOBUFS:
+        case ENOMEM:
+            /* A closing listener that cannot take what is queued lets it go with the descriptor. */
+            if (sock->flags & GM_SOCK_CLOSING) {
+                sock->flags &= ~EP_READABLE;
+                return false;
+            }
+            sock->flags |= EP_READY;
+            gm_list_push_back(&state_of(sock->ring)->stalled, &sock->node);
+            return false;
+        default:
+            /* That connection died in the queue, or a signal came. */
+            GM_ASSERT(errno != EBADF && errno != EINVAL && errno != ENOTSOCK);
+            return true;
+    }
+}
+
+static void listener_receive(struct gm_sock *sock) {
+    unsigned left = EPOLL_TURN_ACCEPTS;
+    bool again = true;
+    while (again && left-- > 0 && (sock->flags & GM_SOCK_OPEN)) again = listener_accept_once(sock);
+    if ((sock->flags & GM_SOCK_OPEN) == 0 || (sock->flags & EP_READY)) return;
+    if (again && ((sock->flags & GM_SOCK_CLOSING) == 0 || sock->recv_armed < EPOLL_DRAIN_MAX)) {
+        sock_make_ready(state_of(sock->ring), sock);
+    } else if (sock->flags & GM_SOCK_CLOSING) {
+        gm_core_finish(sock);
+    }
+}
+
+/* ---- The wait ---------------------------------------------------------------------------------------------------------------------------------- */
+
+static void sock_connected(struct gm_sock *sock) {
+    int error = 0;
+    socklen_t len = sizeof error;
+    if (getsockopt(sock->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0) error = errno;
+    gm_core_connected(sock, -error);
+}
+
+static void event_deliver(struct gm_ring *ring, const struct epoll_event *event) {
+    if (event->data.u64 == EPOLL_WAKE) {
+        gm_counter_add(GM_COUNTER_WAKES_RECEIVED, 1);
+        return;
+    }
+    uint32_t generation = (uint32_t)(event->data.u64 >> 32), index = (uint32_t)event->data.u64, events = event->events;
+    struct gm_sock *sock = gm_core_find(ring, index, generation);
+    if (sock == NULL || (sock->flags & (GM_SOCK_CLOSING | GM_SOCK_DETACHING))) return;
+    if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) sock->flags |= EP_READABLE;
+    if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) sock->flags |= EP_HUP;
+    if (sock->flags & GM_SOCK_CONNECTING) {
+        if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) sock_connected(sock);
+    } else if ((sock->flags & EP_BLOCKED) && (events & (EPOLLOUT | EPOLLHUP | EPOLLERR))) {
+        sock->flags &= ~EP_BLOCKED;
+        gm_core_writable(sock);
+    }
+    /* The callback may have closed it. */
+    if (gm_core_find(ring, index, generation) != sock) return;
+    if (sock->flags & GM_SOCK_LISTENER) {
+        sock_make_ready(state_of(ring), sock);
+    } else if ((sock->flags & EP_READABLE) && gm_core_wants_recv(sock)) {
+        sock_make_ready(state_of(ring), sock);
+    } else if ((sock->flags & EP_HUP) && gm_core_paused(sock)) {
+        gm_core_hangup(sock);
+    }
+}
+
+/* Results of the sends and connects that were tried in the turn before. What callbacks add is told in the next wait. */
+static void done_deliver(struct gm_ring *ring) {
+    struct epoll_state *state = state_of(ring);
+    uint32_t count = state->done_count;
+    for (uint32_t i = 0; i < count; i++) {
+        struct epoll_done done = state->done[i];
+        struct gm_sock *sock = gm_core_find(ring, done.index, done.generation);
+        if (sock == NULL) continue;
+        if (done.kind == DONE_SENT) gm_core_sent(sock, done.result);
+        else gm_core_connected(sock, done.result);
+    }
+    state->done_count -= count;
+    if (state->done_count > 0) memmove(state->done, state->done + count, state->done_count * sizeof *state->done);
+}
+
+/* Sockets that found no buffer, first come first served, as many as there are buffers now. */
+static void starved_retry(struct gm_ring *ring) {
+    for (unsigned pool = 0; pool < GM_POOL_COUNT; pool++) {
+        uint32_t left = gm_store_free_count(&ring->store, (enum gm_store_pool)pool) + fill_usable(state_of(ring)->fill[pool]);
+        struct gm_list *node;
+        while (left-- > 0 && (node = gm_list_pop_front(&ring->starved[pool])) != NULL) {
+            struct gm_sock *sock = GM_CONTAINER_OF(node, struct gm_sock, node);
+            sock->flags &= ~EP_STARVED;
+            sock_make_ready(state_of(ring), sock);
+        }
+    }
+}
+
+/* Serves each ready socket once; one that is not through goes behind the others, into the next turn. */
+static void ready_deliver(struct gm_ring *ring) {
+    struct gm_list batch;
+    struct gm_list *node;
+    gm_list_init(&batch);
+    gm_list_splice_back(&batch, &state_of(ring)->ready);
+    unsigned left = GM_TURN_EVENTS_MAX;
+    while (left-- > 0 && (node = gm_list_pop_front(&batch)) != NULL) {
+        struct gm_sock *sock = GM_CONTAINER_OF(node, struct gm_sock, node);
+        sock->flags &= ~EP_READY;
+        if (sock->flags & GM_SOCK_LISTENER) listener_receive(sock);
+        else sock_receive(sock);
+    }
+    /* Those that had no turn come first in the next one. */
+    gm_list_splice_back(&batch, &state_of(ring)->ready);
+    gm_list_splice_back(&state_of(ring)->ready, &batch);
+}
+
+/* epoll_wait's milliseconds, rounded up: a timer is never early, and its tick is longer anyway. */
+static int timeout_ms(uint64_t timeout_ns) {
+    if (timeout_ns == GM_WAIT_FOREVER) return -1;
+    uint64_t ms = timeout_ns / 1000000u + (timeout_ns % 1000000u != 0);
+    return ms > INT_MAX ? INT_MAX : (int)ms;
+}
+
+/* Telling results may have made work, or moved deadlines: then the turn goes on instead of sleeping. Otherwise one system call both looks
+ * for events and sleeps. */
+static uint64_t timeout_after_done(struct gm_ring *ring, uint64_t timeout_ns) {
+    uint64_t next_ns = gm_core_next_ns(ring);
+    if (next_ns <= ring->now_ns || ring->outbox_count > 0) return 0;
+    uint64_t left_ns = next_ns == GM_WAIT_FOREVER ? GM_WAIT_FOREVER : next_ns - ring->now_ns;
+    return left_ns < timeout_ns ? left_ns : timeout_ns;
+}
+
+static void epoll_backend_wait(struct gm_ring *ring, uint64_t timeout_ns) {
+    struct epoll_state *state = state_of(ring);
+    starved_retry(ring);
+    if (state->done_count > 0) {
+        done_deliver(ring);
+        if (timeout_ns > 0) timeout_ns = timeout_after_done(ring, timeout_ns);
+    }
+    if (!gm_list_empty(&state->ready) || state->done_count > 0) timeout_ns = 0;
+    if (!gm_list_empty(&state->stalled) && timeout_ns > EPOLL_ACCEPT_RETRY_NS) timeout_ns = EPOLL_ACCEPT_RETRY_NS;
+    int count = epoll_wait(state->fd, state->events, EPOLL_EVENTS, timeout_ms(timeout_ns));
+    gm_counter_add(GM_COUNTER_ENTERS, 1);
+    if (count <= 0) stalled_retry(state);
+    for (int i = 0; i < count; i++) event_deliver(ring, &state->events[i]);
+    ready_deliver(ring);
+}
+
+static void epoll_wake(struct gm_ring *from, struct gm_ring *to) {
+    (void)from;
+    uint64_t one = 1;
+    ssize_t written;
+    do {
+        written = write(to->wake_fd, &one, sizeof one);
+    } while (written < 0 && errno == EINTR);
+}
+
+const struct gm_backend gm_backend_epoll = {
+    .name = "epoll",
+    .kernel_fds = true,
+    .open = epoll_open,
+    .close = epoll_close,
+    .attach = epoll_attach,
+    .connect = epoll_connect,
+    .listen = epoll_listen,
+    .recv = epoll_recv,
+    .send = epoll_send,
+    .sock_close = epoll_sock_close,
+    .detach = epoll_detach,
+    .wait = epoll_backend_wait,
+    .wake = epoll_wake,
+};

@@ -1,8 +1,9 @@
 /* Frames: header codec and incremental reader (frame/PROTOCOL.md section 3).
  *
- * The reader is a small state machine: between frames it wants a header (type == 0), inside one it wants `remaining` bytes.
- * Only what the end of an input splits is copied: 8 header bytes, or a control payload of at most 16. Everything that a
- * header can be wrong about is judged in one function, check_header(), before a payload byte is looked at.
+ * The reader is a small state machine: between frames it wants a header (type == 0), inside one it
+ * wants `remaining` bytes. Only what the end of an input splits is copied: 8 header bytes, or a
+ * control payload of at most 16. Everything that a header can be wrong about is judged in one
+ * function, check_header(), before a payload byte is looked at.
  */
 #include "frame/frame.h"
 
@@ -123,7 +124,8 @@ int gm_frame_block_wrap(uint8_t *buf, size_t cap, const struct gm_frame_block *b
     if (total > cap)
         return -GM_E_LIMIT;
 
-    /* From the last frame to the first: each part moves right by one header for every frame in front of it, onto bytes already moved away. */
+    /* From the last frame to the first: each part moves right by one header for every frame in
+     * front of it, onto bytes already moved away. */
     uint8_t flags = block->flags;
     size_t left = block->payload_len;
     for (size_t i = frames_of(block->payload_len); i-- > 0;) {
@@ -158,7 +160,8 @@ static enum gm_frame_fault check_block(const struct gm_frame_reader *reader)
         if ((reader->flags & GM_FRAME_FLAG_END_STREAM) || reader->length == 0)
             return GM_FRAME_FAULT_FLAGS;
     }
-    size_t max = GM_FRAME_BLOCK_MAX + (reader->type == GM_FRAME_OPEN ? GM_FRAME_OPEN_PREFIX_LEN : 0);
+    size_t max =
+        GM_FRAME_BLOCK_MAX + (reader->type == GM_FRAME_OPEN ? GM_FRAME_OPEN_PREFIX_LEN : 0);
     size_t before = reader->chain_type != 0 ? reader->unit_offset : 0;
     return before + reader->length > max ? GM_FRAME_FAULT_BLOCK : GM_FRAME_FAULT_NONE;
 }

@@ -1,8 +1,9 @@
 /* Frames: the native tunnel's wire format, header codec and incremental reader.
  *
- * Normative text: frame/PROTOCOL.md. All integers are little-endian. Pure code: bytes in, events out; no I/O, no clock, no
- * allocation. One reader belongs to one link and to that link's thread. Invariants: the reader never holds a pointer into
- * its input after a call returned; a fault is sticky; nothing is sized by a number the peer sent.
+ * Normative text: frame/PROTOCOL.md. All integers are little-endian. Pure code: bytes in, events
+ * out; no I/O, no clock, no allocation. One reader belongs to one link and to that link's thread.
+ * Invariants: the reader never holds a pointer into its input after a call returned; a fault is
+ * sticky; nothing is sized by a number the peer sent.
  */
 #ifndef GM_FRAME_FRAME_H
 #define GM_FRAME_FRAME_H
@@ -12,19 +13,22 @@
 #include <stdint.h>
 
 #define GM_FRAME_SUBPROTOCOL "gimlet.v1"
-#define GM_FRAME_HEADER_LEN 8u
-/* Largest payload: long enough that the 8-byte header costs 0.05 %, short enough that a control frame behind one waits 13 us at 10 Gbit/s. */
+#define GM_FRAME_HEADER_LEN  8u
+/* Largest payload: long enough that the 8-byte header costs 0.05 %, short enough that a control
+ * frame behind one waits 13 us at 10 Gbit/s. */
 #define GM_FRAME_PAYLOAD_MAX 16384u
-/* Largest payload of a control frame. What lies beyond the defined bytes is room to grow, and ignored. */
+/* Largest payload of a control frame. What lies beyond the defined bytes is room to grow, and
+ * ignored. */
 #define GM_FRAME_CONTROL_MAX 16u
 /* Longest frame that gm_frame_put_* write. */
 #define GM_FRAME_CONTROL_FRAME_MAX (GM_FRAME_HEADER_LEN + 8u)
 /* Largest head block (frame/head.h), and the prefix that OPEN puts in front of it. */
-#define GM_FRAME_BLOCK_MAX 65535u
+#define GM_FRAME_BLOCK_MAX       65535u
 #define GM_FRAME_OPEN_PREFIX_LEN 4u
-/* Largest outstanding credit of one direction; a CREDIT that would lift it above resets the stream (flow_control). */
+/* Largest outstanding credit of one direction; a CREDIT that would lift it above resets the stream
+ * (flow_control). */
 #define GM_FRAME_CREDIT_MAX (1u << 30)
-#define GM_FRAME_PING_LEN 8u
+#define GM_FRAME_PING_LEN   8u
 /* Slots are 1..65535: slot 0 would make stream 0, the link itself. */
 #define GM_FRAME_SLOT_MAX 65535u
 
@@ -48,10 +52,11 @@ enum gm_frame_type {
 
 /* Flags of the frame header. Unknown ones are ignored. */
 #define GM_FRAME_FLAG_END_STREAM 0x01u /* OPEN, HEAD, DATA, TRAILERS: as if END followed */
-#define GM_FRAME_FLAG_MORE 0x02u       /* OPEN, HEAD, TRAILERS: the next frame continues this block */
+#define GM_FRAME_FLAG_MORE       0x02u /* OPEN, HEAD, TRAILERS: the next frame continues this block */
 
 /* Flags in a RESET's payload. */
-#define GM_FRAME_RESET_UNTOUCHED 0x0001u /* no backend was touched: the request may be repeated whatever its method */
+#define GM_FRAME_RESET_UNTOUCHED                                                                   \
+    0x0001u /* no backend was touched: the request may be repeated whatever its method */
 
 /* A stream id is slot | generation << 16. */
 static inline uint32_t gm_frame_stream(uint16_t slot, uint16_t generation)
@@ -99,7 +104,8 @@ static inline void gm_frame_set_u64(uint8_t *p, uint64_t v)
 /* --- Writing. Each function fills `out` and returns the bytes written; none can fail. --- */
 
 /* Writes the 8-byte header. `length` is the payload's, at most GM_FRAME_PAYLOAD_MAX (asserted). */
-size_t gm_frame_put_header(uint8_t *out, uint8_t type, uint8_t flags, uint16_t length, uint32_t stream);
+size_t gm_frame_put_header(uint8_t *out, uint8_t type, uint8_t flags, uint16_t length,
+                           uint32_t stream);
 
 /* Whole control frames; `out` has room for GM_FRAME_CONTROL_FRAME_MAX bytes. */
 size_t gm_frame_put_end(uint8_t *out, uint32_t stream);
@@ -111,19 +117,22 @@ size_t gm_frame_put_ping(uint8_t *out, uint8_t type, const uint8_t opaque[GM_FRA
 /* `type` is GM_FRAME_DRAIN or GM_FRAME_DRAIN_ACK. */
 size_t gm_frame_put_drain(uint8_t *out, uint8_t type);
 
-/* Bytes that a payload of OPEN, HEAD or TRAILERS takes on the wire, headers included: one frame, or several joined by MORE. */
+/* Bytes that a payload of OPEN, HEAD or TRAILERS takes on the wire, headers included: one frame, or
+ * several joined by MORE. */
 size_t gm_frame_block_size(size_t payload_len);
 
-/* Puts frame headers around a payload in place: the caller wrote `payload_len` bytes (OPEN: window and block) at
- * buf + GM_FRAME_HEADER_LEN and `cap` is the room at buf. Payloads above 16 KiB are moved apart to fit the further headers in. `flags` may hold
- * END_STREAM, which lands on the last frame. Returns the bytes on the wire, or -GM_E_LIMIT when `cap` is too small. */
+/* Puts frame headers around a payload in place: the caller wrote `payload_len` bytes (OPEN: window
+ * and block) at buf + GM_FRAME_HEADER_LEN and `cap` is the room at buf. Payloads above 16 KiB are
+ * moved apart to fit the further headers in. `flags` may hold END_STREAM, which lands on the last
+ * frame. Returns the bytes on the wire, or -GM_E_LIMIT when `cap` is too small. */
 struct gm_frame_block {
     uint8_t type; /* OPEN, HEAD or TRAILERS */
     uint8_t flags;
     uint32_t stream;
     size_t payload_len;
 };
-int gm_frame_block_wrap(uint8_t *buf, size_t cap, const struct gm_frame_block *block) __attribute__((warn_unused_result));
+int gm_frame_block_wrap(uint8_t *buf, size_t cap, const struct gm_frame_block *block)
+    __attribute__((warn_unused_result));
 
 /* --- Reading. --- */
 
@@ -142,19 +151,22 @@ enum gm_frame_fault {
 
 /* Pieces are marked; most units come in one piece that bears both marks. */
 #define GM_FRAME_FIRST 0x01u
-#define GM_FRAME_LAST 0x02u
+#define GM_FRAME_LAST  0x02u
 
 /* One event: a piece of a unit. A unit is one frame, or all frames of a block joined by MORE.
- *  - Control units (END RESET STOP CREDIT PING PONG DRAIN DRAIN_ACK) always come whole, at least as long as their type demands.
- *  - Others come as their bytes arrive. A unit without payload gives one event with data_len 0, FIRST and LAST.
- *  - `flags` are those of the frame that the piece lies in: END_STREAM counts on LAST, and is final there.
- * Frames of unknown type never appear; they are counted in the reader. */
+ *  - Control units (END RESET STOP CREDIT PING PONG DRAIN DRAIN_ACK) always come whole, at least as
+ * long as their type demands.
+ *  - Others come as their bytes arrive. A unit without payload gives one event with data_len 0,
+ * FIRST and LAST.
+ *  - `flags` are those of the frame that the piece lies in: END_STREAM counts on LAST, and is final
+ * there. Frames of unknown type never appear; they are counted in the reader. */
 struct gm_frame_event {
     const uint8_t *data; /* borrow: into the input, or the reader's scratch until the next call */
     uint32_t data_len;
     uint32_t offset; /* of the piece in its unit's payload */
     uint32_t stream;
-    uint16_t length; /* payload bytes of the frame that the piece lies in; of the whole unit when FIRST and no MORE */
+    uint16_t length; /* payload bytes of the frame that the piece lies in; of the whole unit when
+                        FIRST and no MORE */
     uint8_t type;
     uint8_t flags;
     uint8_t mark;
@@ -173,16 +185,18 @@ struct gm_frame_reader {
     uint8_t chain_type; /* type of the block that MORE left open; 0 for none */
     uint8_t fault;      /* enum gm_frame_fault; sticky */
     uint8_t scratch_len;
-    uint8_t scratch[GM_FRAME_CONTROL_MAX]; /* a header, or a control payload, split by the input's end */
+    uint8_t scratch[GM_FRAME_CONTROL_MAX]; /* a header, or a control payload, split by the input's
+                                              end */
 };
 
 /* Prepares a reader; no resources, so nothing to undo. */
 void gm_frame_reader_init(struct gm_frame_reader *reader);
 
 /* Takes bytes from *data (advancing *data and reducing *len) up to the next event.
- * Returns 1 with *event filled, 0 when all input is used up, -GM_E_PROTOCOL on a peer's fault (reader->fault says which; every later call returns the same). */
-int gm_frame_reader_next(struct gm_frame_reader *reader, const uint8_t **data, size_t *len, struct gm_frame_event *event)
-    __attribute__((warn_unused_result));
+ * Returns 1 with *event filled, 0 when all input is used up, -GM_E_PROTOCOL on a peer's fault
+ * (reader->fault says which; every later call returns the same). */
+int gm_frame_reader_next(struct gm_frame_reader *reader, const uint8_t **data, size_t *len,
+                         struct gm_frame_event *event) __attribute__((warn_unused_result));
 
 /* True between units: an end of the link here cuts nothing off. */
 bool gm_frame_reader_idle(const struct gm_frame_reader *reader);

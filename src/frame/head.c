@@ -1,7 +1,8 @@
 /* Head blocks: writer and checked reader (frame/PROTOCOL.md section 6).
  *
- * One set of checks serves both directions, so that nothing can be written that would be refused. Bytes are judged by a
- * class table (names, methods, authorities) or by a range test over 16 bytes at a time (values, targets: the long strings).
+ * One set of checks serves both directions, so that nothing can be written that would be refused.
+ * Bytes are judged by a class table (names, methods, authorities) or by a range test over 16 bytes
+ * at a time (values, targets: the long strings).
  */
 #include "frame/head.h"
 
@@ -27,10 +28,11 @@
 #define A CLASS_AUTHORITY
 #define B (CLASS_TOKEN | CLASS_AUTHORITY)
 static const uint8_t byte_class[256] = {
-    ['!'] = B, ['#'] = T, ['$'] = B, ['%'] = B, ['&'] = B, ['\''] = B, ['('] = A, [')'] = A,
-    ['*'] = B, ['+'] = B, [','] = A, ['-'] = B, ['.'] = B, ['0' ... '9'] = B, [':'] = A, [';'] = A,
-    ['='] = A, ['A' ... 'Z'] = B, ['['] = A, [']'] = A, ['^'] = T, ['_'] = B, ['`'] = T,
-    ['a' ... 'z'] = B, ['|'] = T, ['~'] = B,
+    ['!'] = B, ['#'] = T,         ['$'] = B, ['%'] = B, ['&'] = B, ['\''] = B,
+    ['('] = A, [')'] = A,         ['*'] = B, ['+'] = B, [','] = A, ['-'] = B,
+    ['.'] = B, ['0' ... '9'] = B, [':'] = A, [';'] = A, ['='] = A, ['A' ... 'Z'] = B,
+    ['['] = A, [']'] = A,         ['^'] = T, ['_'] = B, ['`'] = T, ['a' ... 'z'] = B,
+    ['|'] = T, ['~'] = B,
 };
 #undef T
 #undef A
@@ -105,15 +107,19 @@ struct leg_field {
 #define IN_ALL      (IN_REQUEST | IN_RESPONSE | IN_TRAILERS)
 
 static const struct leg_field leg_fields[] = {
-    {"connection", 10, IN_ALL},        {"content-length", 14, IN_ALL},
-    {"host", 4, IN_REQUEST | IN_TRAILERS}, {"keep-alive", 10, IN_ALL},
-    {"proxy-connection", 16, IN_ALL},  {"te", 2, IN_ALL},
+    {"connection", 10, IN_ALL},
+    {"content-length", 14, IN_ALL},
+    {"host", 4, IN_REQUEST | IN_TRAILERS},
+    {"keep-alive", 10, IN_ALL},
+    {"proxy-connection", 16, IN_ALL},
+    {"te", 2, IN_ALL},
     {"transfer-encoding", 17, IN_ALL},
 };
 /* 1 << length of each name above: most names are ruled out by their length alone. */
 #define LEG_FIELD_LENGTHS (1u << 2 | 1u << 4 | 1u << 7 | 1u << 10 | 1u << 14 | 1u << 16 | 1u << 17)
 
-/* True for a field that no block of this kind may carry. `upgrade`: the block has the UPGRADE flag, and so may have the field. */
+/* True for a field that no block of this kind may carry. `upgrade`: the block has the UPGRADE flag,
+ * and so may have the field. */
 static bool leg_field(const struct gm_head_field *field, uint8_t kind, bool upgrade)
 {
     if (field->name_len > 17 || (LEG_FIELD_LENGTHS >> field->name_len & 1u) == 0)

@@ -1,7 +1,7 @@
 /* WebSocket opening handshake: keys, checks and heads (RFC 6455 section 4).
  *
- * Base64 is written only for the two fixed lengths that the handshake needs. The writers refuse every byte that could end a line, so that
- * configuration can never smuggle a field into a head.
+ * Base64 is written only for the two fixed lengths that the handshake needs. The writers refuse
+ * every byte that could end a line, so that configuration can never smuggle a field into a head.
  */
 #include "ws/handshake.h"
 
@@ -34,7 +34,7 @@ static bool is_base64_digit(char c)
     return c != '\0' && strchr(base64_digits, c) != NULL;
 }
 
-/* 16 bytes in base64: 22 digits, the last of which carries two bits only, and two signs of padding. */
+/* 16 bytes in base64: 22 digits and two signs of padding. */
 static bool key_valid(struct gm_ws_text key)
 {
     if (key.len != GM_WS_KEY_LEN || memcmp(key.p + 22, "==", 2) != 0)
@@ -74,7 +74,8 @@ static bool is_blank(char c)
     return c == ' ' || c == '\t';
 }
 
-/* Takes the next element off a comma-separated list, blanks trimmed; false at its end. Empty elements come as such. */
+/* Takes the next element off a comma-separated list, blanks trimmed; false at its end. Empty
+ * elements come as such. */
 static bool next_element(struct gm_ws_text *list, struct gm_ws_text *element)
 {
     if (list->len == 0)
@@ -218,7 +219,7 @@ static bool lines_valid(struct gm_ws_text lines)
             line_len = 0;
             continue;
         }
-        if ((c < ' ' && c != '\t') || c == 0x7f)
+        if ((c < ' ' && c != '\t') || c == 0x7f || (line_len == 0 && is_blank((char)c)))
             return false;
         line_len++;
     }

@@ -1,7 +1,8 @@
 /* WebSocket masking: four variants of one XOR, and the choice between them.
  *
- * All variants walk the same way: wide steps over unaligned memory, then the tail byte by byte. Wide steps are multiples of
- * four bytes, so that the key, turned once to the starting phase, fits every step without further turning.
+ * All variants walk the same way: wide steps over unaligned memory, then the tail byte by byte.
+ * Wide steps are multiples of four bytes, so that the key, turned once to the starting phase, fits
+ * every step without further turning.
  */
 #include "ws/mask.h"
 
@@ -82,7 +83,8 @@ static unsigned mask_sse2(uint8_t *p, size_t n, uint32_t key, unsigned phase)
     return phase_after(phase, n);
 }
 
-/* Four vectors a step: one would leave the loop's own work as the bound while the data is in the cache. */
+/* Four vectors a step: one would leave the loop's own work as the bound while the data is in the
+ * cache. */
 __attribute__((target("avx2"))) static unsigned mask_avx2(uint8_t *p, size_t n, uint32_t key,
                                                           unsigned phase)
 {
@@ -123,7 +125,8 @@ gm_ws_mask_fn *gm_ws_mask_variant(const char *name)
     return strcmp(name, "byte") == 0 ? mask_byte : NULL;
 }
 
-/* Written by whichever thread comes first, read by all, relaxed: every writer stores the same value and it publishes nothing else. */
+/* Written by whichever thread comes first, read by all, relaxed: every writer stores the same value
+ * and it publishes nothing else. */
 static _Atomic(gm_ws_mask_fn *) chosen;
 
 static gm_ws_mask_fn *choose(void)

@@ -1,8 +1,9 @@
 /* WebSocket frames: header codec and incremental reader (RFC 6455 section 5).
  *
- * The reader has four states: it wants a header, the payload of a data frame, the payload of a control frame, or nothing
- * more (after CLOSE or a failure). Only what the end of an input splits is copied (a header), and control payloads, which are small and
- * may lie inside a fragmented message.
+ * The reader has four states: it wants a header, the payload of a data frame, the payload of a
+ * control frame, or nothing more (after CLOSE or a failure). Only what the end of an input splits
+ * is copied (a header), and control payloads, which are small and may lie inside a fragmented
+ * message.
  */
 #include "ws/ws.h"
 
@@ -43,7 +44,8 @@ static void put_big_endian(uint8_t *p, size_t n, uint64_t v)
         p[i] = (uint8_t)v;
 }
 
-/* Reads the length that begins at p[1]. Returns the bytes of header before a mask key, 0 for more, or an error. */
+/* Reads the length that begins at p[1]. Returns the bytes of header before a mask key, 0 for more,
+ * or an error. */
 static int read_length(const uint8_t *p, size_t n, uint64_t *length)
 {
     uint8_t small = p[1] & 0x7fu;
@@ -139,7 +141,8 @@ size_t gm_ws_close_write(uint8_t *out, uint16_t code, const char *text)
 }
 
 /* --- UTF-8 (RFC 3629), incremental ---
- * The state says how many continuation bytes are missing (low two bits) and which range the next one has to lie in (high bits). */
+ * The state says how many continuation bytes are missing (low two bits) and which range the next
+ * one has to lie in (high bits). */
 
 #define UTF8_START     0x00u
 #define UTF8_FAILED    0xffu
@@ -234,7 +237,8 @@ static int begin_frame(struct gm_ws_reader *reader, const struct gm_ws_header *h
     return 1;
 }
 
-/* Wants a header. Returns 1 when a frame is under way, 0 when the input is used up, or a failure. */
+/* Wants a header. Returns 1 when a frame is under way, 0 when the input is used up, or a failure.
+ */
 static int read_header(struct gm_ws_reader *reader, uint8_t **data, size_t *len)
 {
     struct gm_ws_header header;
@@ -311,7 +315,8 @@ static void end_data(struct gm_ws_reader *reader, bool last)
         reader->message_opcode = 0;
 }
 
-/* Wants payload, as much as there is. Returns 1 with an event, 0 when there is nothing to tell (yet), or a failure. */
+/* Wants payload, as much as there is. Returns 1 with an event, 0 when there is nothing to tell
+ * (yet), or a failure. */
 static int read_data(struct gm_ws_reader *reader, uint8_t **data, size_t *len,
                      struct gm_ws_event *event)
 {

@@ -127,11 +127,6 @@ is_hardened() {
 meson_tests() {
     local name=$1 dir=$2
     shift 2
-    if [ -z "$(meson test -C "$dir" --no-rebuild --list "$@" 2>/dev/null)" ]; then
-        count "$name (no such tests)" 0 0 1
-        return
-    fi
-    rm -f "$dir/meson-logs/testlog.junit.xml"
     counted "$name" tests/unit/counted.py "$dir" "$@"
 }
 

@@ -41,7 +41,8 @@ static const char *advice_for(const char *label)
     return MAKE_PUBLIC;
 }
 
-/* SubjectPublicKeyInfo (RFC 5280 §4.1.2.7) down to the RSAPublicKey in it; *is_rsa by its OID. */
+/* SubjectPublicKeyInfo (RFC 5280 §4.1.2.7) down to the RSAPublicKey in it. *is_rsa is
+ * false when it is one, but of another kind of key. */
 static bool open_spki(struct gm_der der, struct gm_der *rsa_key, bool *is_rsa)
 {
     struct gm_der spki;
@@ -53,10 +54,12 @@ static bool open_spki(struct gm_der der, struct gm_der *rsa_key, bool *is_rsa)
         !gm_der_take(&spki, GM_DER_SEQUENCE, &algorithm) ||
         !gm_der_take(&algorithm, GM_DER_OID, &oid))
         return false;
-    *is_rsa = gm_der_is_rsa_oid(&oid);
     /* The bit string's first byte counts unused bits: none here. */
-    if (!*is_rsa || !gm_der_take(&spki, GM_DER_BIT_STRING, &bits) || spki.len != 0 ||
-        bits.len < 1 || bits.p[0] != 0)
+    if (!gm_der_take(&spki, GM_DER_BIT_STRING, &bits) || spki.len != 0 || bits.len < 1 ||
+        bits.p[0] != 0)
+        return false;
+    *is_rsa = gm_der_is_rsa_oid(&oid);
+    if (!*is_rsa)
         return false;
     bits = (struct gm_der){bits.p + 1, bits.len - 1};
     return gm_der_take(&bits, GM_DER_SEQUENCE, rsa_key) && bits.len == 0;

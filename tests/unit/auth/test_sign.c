@@ -1,0 +1,147 @@
+/*
+ * Private keys and signing: loading, making, refusing.
+ */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "fixture.h"
+#include "keys.h"
+
+static struct gm_auth_error error;
+
+Test(sign, loads_both_forms)
+{
+    struct gm_public_key found;
+    struct gm_keyset *wanted = fixture_keys(key_a_public, key_b_public, key_c_public, NULL);
+    const char *const private_keys[] = {key_a_private, key_b_private, key_c_private};
+    for (size_t i = 0; i < 3; i++) {
+        struct gm_private_key *key = fixture_private(private_keys[i]);
+        cr_assert(gm_private_key_public(key, &found));
+        cr_expect_eq(memcmp(&found, &wanted->keys[i], sizeof(found)), 0);
+        gm_private_key_free(key);
+    }
+    gm_keyset_free(wanted);
+    gm_private_key_free(NULL);
+}
+
+static void refuses(const char *pem, const char *words)
+{
+    char path[64];
+    struct gm_private_key *key;
+    fixture_file(path, pem);
+    cr_expect_eq(gm_private_key_load(&key, path, &error), -EINVAL);
+    cr_expect_null(key);
+    cr_expect_not_null(strstr(error.text, words), "%s", error.text);
+    cr_expect_not_null(strstr(error.text, path), "%s", error.text);
+    cr_expect_null(strstr(error.text, "MII"), "%s", error.text);
+    unlink(path);
+}
+
+Test(sign, refusals)
+{
+    struct gm_private_key *key;
+    refuses("", "no complete PEM block");
+    refuses("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "RSA private key");
+    refuses("-----BEGIN PRIVATE KEY-----\n!\n-----END PRIVATE KEY-----\n", "RSA private key");
+    refuses(key_a_public, "RSA private key");
+    refuses(key_encrypted_private, "passphrase");
+    refuses("-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END RSA PRIVATE "
+            "KEY-----\n",
+            "passphrase");
+    refuses(key_small_private, "1024 bits");
+    cr_expect_eq(gm_private_key_load(&key, "/nonexistent/key.pem", &error), -ENOENT);
+    cr_expect_not_null(strstr(error.text, "/nonexistent/key.pem"));
+}
+
+/* A private key cut short anywhere is refused, not misread. */
+Test(sign, truncated_key)
+{
+    for (size_t cut = 0; cut + 2 < strlen(key_a_private); cut += 61) {
+        char path[64];
+        char text[4096];
+        struct gm_private_key *key;
+        snprintf(text, sizeof(text), "%.*s", (int)cut, key_a_private);
+        fixture_file(path, text);
+        cr_expect_eq(gm_private_key_load(&key, path, &error), -EINVAL);
+        unlink(path);
+    }
+}
+
+static mode_t mode_of(const char *path)
+{
+    struct stat st;
+    cr_assert_eq(stat(path, &st), 0, "%s", path);
+    return st.st_mode & 07777;
+}
+
+Test(sign, makes_a_key, .timeout = 60)
+{
+    char dir[] = "/tmp/gm-sign-XXXXXX";
+    char path[100];
+    char public_path[200];
+    char token[FIXTURE_TOKEN_ROOM];
+    struct gm_private_key *key;
+    struct gm_keyset *keys;
+    struct gm_claims claims;
+    cr_assert_not_null(mkdtemp(dir));
+    umask(0);
+    snprintf(path, sizeof(path), "%s/deep/er/private.key.pem", dir);
+    cr_assert_eq(gm_private_key_create(path, public_path, sizeof(public_path), &error), 0, "%s",
+                 error.text);
+    cr_expect_eq(mode_of(path), 0600);
+    cr_expect_eq(mode_of(public_path), 0644);
+    cr_expect_not_null(strstr(public_path, "/deep/er/private.key.pub"), "%s", public_path);
+
+    cr_assert_eq(gm_private_key_load(&key, path, &error), 0, "%s", error.text);
+    cr_assert_eq(gm_keyset_load_file(&keys, public_path, &error), 0, "%s", error.text);
+    cr_assert_gt(gm_jwt_sign(key, &(struct gm_sign_text){RS256_HEADER, CLIENT_CLAIMS, 256}, token,
+                             sizeof(token), &error),
+                 0);
+    cr_expect_eq(fixture_verify(keys, token, &claims), GM_JWT_OK);
+    gm_private_key_free(key);
+    gm_keyset_free(keys);
+
+    /* It is PKCS#8, and a second call does not lose it. */
+    FILE *f = fopen(path, "r");
+    char line[64];
+    cr_assert_not_null(fgets(line, sizeof(line), f));
+    cr_expect_str_eq(line, "-----BEGIN PRIVATE KEY-----\n");
+    fclose(f);
+    cr_expect_eq(gm_private_key_create(path, public_path, sizeof(public_path), &error), -EEXIST);
+    cr_assert_eq(gm_private_key_load(&key, path, &error), 0);
+    gm_private_key_free(key);
+}
+
+Test(sign, paths_that_cannot_be)
+{
+    char public_path[64];
+    cr_expect_eq(gm_private_key_create("/tmp/x.pub", public_path, sizeof(public_path), &error),
+                 -EINVAL);
+    cr_expect_eq(gm_private_key_create("/tmp/", public_path, sizeof(public_path), &error), -EINVAL);
+    cr_expect_eq(
+        gm_private_key_create("/dev/null/key.pem", public_path, sizeof(public_path), &error),
+        -ENOTDIR);
+    cr_expect_not_null(strstr(error.text, "/dev/null/key.pem"));
+}
+
+Test(sign, limits)
+{
+    static char payload[GM_SIGN_PAYLOAD_BYTES_MAX + 2];
+    char token[FIXTURE_TOKEN_ROOM];
+    struct gm_private_key *key = fixture_private(key_a_private);
+    struct gm_sign_text text = {RS256_HEADER, payload, 256};
+    memset(payload, 'x', GM_SIGN_PAYLOAD_BYTES_MAX);
+    int len = gm_jwt_sign(key, &text, token, sizeof(token), &error);
+    cr_expect_gt(len, 7000);
+    cr_expect_leq(len, GM_JWT_TOKEN_BYTES_MAX);
+    payload[GM_SIGN_PAYLOAD_BYTES_MAX] = 'x';
+    cr_expect_eq(gm_jwt_sign(key, &text, token, sizeof(token), &error), -E2BIG);
+    text.payload = "{}";
+    cr_expect_eq(gm_jwt_sign(key, &text, token, 100, &error), -E2BIG);
+    gm_private_key_free(key);
+}

@@ -49,11 +49,18 @@ static bool all_of_class(const char *p, size_t n, uint8_t class)
 /* The bytes that a string may hold besides 0x21..0x7e and 0x80..0xff. */
 enum text_rule { TEXT_VISIBLE, TEXT_SPACED /* SP and TAB too */ };
 
-static bool text_byte_allowed(uint8_t c, enum text_rule rule)
+static bool text_byte_bad(uint8_t c, enum text_rule rule)
 {
-    if (c == ' ' || c == '\t')
-        return rule == TEXT_SPACED;
-    return c > ' ' && c != 0x7f;
+    bool blank = (c == ' ') | (c == '\t');
+    return ((c <= ' ') & !(blank & (rule == TEXT_SPACED))) | (c == 0x7f);
+}
+
+static bool text_bytes_ok(const char *p, size_t n, enum text_rule rule)
+{
+    bool bad = false;
+    for (size_t i = 0; i < n; i++)
+        bad |= text_byte_bad((uint8_t)p[i], rule);
+    return !bad;
 }
 
 #ifdef __SSE2__
@@ -69,23 +76,28 @@ static int text_block_bad(__m128i v, enum text_rule rule)
     }
     return _mm_movemask_epi8(_mm_or_si128(low, _mm_cmpeq_epi8(v, _mm_set1_epi8(0x7f))));
 }
-#endif
 
+static __m128i load_block(const char *p)
+{
+    return _mm_loadu_si128((const __m128i *)(const void *)p);
+}
+
+/* The last block overlaps the one before, so that only strings below 16 bytes go byte by byte. */
 static bool text_ok(const char *p, size_t n, enum text_rule rule)
 {
-    size_t i = 0;
-#ifdef __SSE2__
-    for (; n - i >= 16; i += 16) {
-        if (text_block_bad(_mm_loadu_si128((const __m128i *)(const void *)(p + i)), rule))
-            return false;
-    }
-#endif
-    for (; i < n; i++) {
-        if (!text_byte_allowed((uint8_t)p[i], rule))
-            return false;
-    }
-    return true;
+    if (n < 16)
+        return text_bytes_ok(p, n, rule);
+    int bad = text_block_bad(load_block(p + n - 16), rule);
+    for (size_t i = 0; i + 16 < n; i += 16)
+        bad |= text_block_bad(load_block(p + i), rule);
+    return bad == 0;
 }
+#else
+static bool text_ok(const char *p, size_t n, enum text_rule rule)
+{
+    return text_bytes_ok(p, n, rule);
+}
+#endif
 
 static bool is_blank(char c)
 {
@@ -126,8 +138,8 @@ static bool leg_field(const struct gm_head_field *field, uint8_t kind, bool upgr
         return false;
     for (size_t i = 0; i < sizeof(leg_fields) / sizeof(leg_fields[0]); i++) {
         const struct leg_field *row = &leg_fields[i];
-        if (row->len == field->name_len && (row->kinds >> kind & 1u) &&
-            strncasecmp(row->name, field->name, row->len) == 0)
+        if (row->len == field->name_len && (field->name[0] | 0x20) == row->name[0] &&
+            (row->kinds >> kind & 1u) && strncasecmp(row->name, field->name, row->len) == 0)
             return true;
     }
     return !upgrade && field->name_len == 7 && strncasecmp("upgrade", field->name, 7) == 0;

@@ -141,7 +141,7 @@ static gm_ws_mask_fn *choose(void)
 
 unsigned gm_ws_mask(uint8_t *p, size_t n, uint32_t key, unsigned phase)
 {
-    if (key == 0)
+    if (key == 0 || n == 0)
         return phase_after(phase, n);
     gm_ws_mask_fn *mask = atomic_load_explicit(&chosen, memory_order_relaxed);
     if (mask == NULL)

@@ -12,7 +12,7 @@
 
 /* p[i] ^= byte (phase + i) mod 4 of the key, where `key` holds the wire's four bytes in memory
  * order. Any alignment, any length, phase 0..3. Returns the phase for the byte after the last. Key
- * 0 returns at once. */
+ * 0 touches nothing; without bytes there need be no pointer. */
 unsigned gm_ws_mask(uint8_t *p, size_t n, uint32_t key, unsigned phase);
 
 /* The same by a named variant, so that tests and measurements reach each one: "avx2", "sse2",

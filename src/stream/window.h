@@ -47,6 +47,9 @@ uint32_t gm_window_initial(uint64_t reservable_bytes, uint32_t open_streams);
 /* A window of `size` bytes (<= GM_WINDOW_MAX; 0 is one that grants nothing), all of which the peer may send. */
 void gm_window_init(struct gm_window *window, uint32_t size);
 
+/* `bytes` more were reserved for it and are granted at once. The sum stays within GM_WINDOW_MAX (asserted). */
+void gm_window_widen(struct gm_window *window, uint32_t bytes);
+
 /* The peer sent `bytes`. False: more than it was granted (flow_control), nothing has changed. */
 bool gm_window_receive(struct gm_window *window, uint32_t bytes) __attribute__((warn_unused_result));
 

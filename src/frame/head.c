@@ -82,11 +82,31 @@ static __m128i load_block(const char *p)
     return _mm_loadu_si128((const __m128i *)(const void *)p);
 }
 
-/* The last block overlaps the one before, so that only strings below 16 bytes go byte by byte. */
+/* 4 to 15 bytes as one block: two overlapping loads, so that every byte of the block is one of
+ * them. */
+static __m128i load_short(const char *p, size_t n)
+{
+    uint64_t first;
+    uint64_t last;
+    if (n >= 8) {
+        memcpy(&first, p, 8);
+        memcpy(&last, p + n - 8, 8);
+        return _mm_set_epi64x((int64_t)last, (int64_t)first);
+    }
+    uint32_t head;
+    uint32_t tail;
+    memcpy(&head, p, 4);
+    memcpy(&tail, p + n - 4, 4);
+    return _mm_set_epi32((int)tail, (int)head, (int)tail, (int)head);
+}
+
+/* The last block overlaps the one before, so that only a few bytes ever go one by one. */
 static bool text_ok(const char *p, size_t n, enum text_rule rule)
 {
-    if (n < 16)
+    if (n < 4)
         return text_bytes_ok(p, n, rule);
+    if (n < 16)
+        return text_block_bad(load_short(p, n), rule) == 0;
     int bad = text_block_bad(load_block(p + n - 16), rule);
     for (size_t i = 0; i + 16 < n; i += 16)
         bad |= text_block_bad(load_block(p + i), rule);

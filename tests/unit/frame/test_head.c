@@ -333,6 +333,26 @@ Test(head, every_byte_of_names_and_values)
     expect_field_everywhere(TEXT("x"), TEXT(" "), false);
 }
 
+Test(head, a_bad_byte_is_seen_at_every_place_in_strings_of_every_length)
+{
+    static const char bad[] = {'\0', '\n', '\r', 0x1f, 0x7f};
+    char text[70];
+    for (size_t n = 1; n < sizeof(text); n++) {
+        for (size_t at = 0; at < n; at++) {
+            for (size_t b = 0; b < sizeof(bad); b++) {
+                memset(text, 'v', n);
+                struct gm_head_request r = request();
+                r.target = text, r.target_len = (uint16_t)n;
+                struct gm_head_field f = {"n", text, 1, (uint16_t)n};
+                cr_assert_gt(write_request(&r, &f), 0);
+                text[at] = bad[b];
+                cr_assert_eq(write_request(&r, NULL), -EINVAL, "%zu of %zu", at, n);
+                cr_assert_eq(write_trailers(&f), -EINVAL, "%zu of %zu", at, n);
+            }
+        }
+    }
+}
+
 Test(head, fields_of_one_leg_never_cross)
 {
     static const char *const names[] = {

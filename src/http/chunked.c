@@ -151,6 +151,15 @@ static void data_take(struct gm_http_chunked *d, const char **p, const char *end
         d->state = DATA_CR;
 }
 
+/* One of the two bytes behind a chunk's data. */
+static int expect_byte(struct gm_http_chunked *d, char c, char want, uint8_t next)
+{
+    if (c != want)
+        return -GM_HTTP_E_CHUNK_END;
+    d->state = next;
+    return 0;
+}
+
 /* One framing byte outside data and trailers. */
 static int framing_byte(struct gm_http_chunked *d, char c)
 {
@@ -165,16 +174,14 @@ static int framing_byte(struct gm_http_chunked *d, char c)
         chunk_head_end(d);
         return 0;
     case DATA_CR:
-        d->state = DATA_LF;
-        return c == '\r' ? 0 : -GM_HTTP_E_CHUNK_END;
+        return expect_byte(d, c, '\r', DATA_LF);
     case DATA_LF:
-        d->state = SIZE;
-        return c == '\n' ? 0 : -GM_HTTP_E_CHUNK_END;
+        return expect_byte(d, c, '\n', SIZE);
     case TRAILERS: /* only for the CR of a body without trailers: no scratch is needed then */
         d->state = END_LF;
         return 0;
     default: /* END_LF */
-        d->state = DONE;
+        d->state = c == '\n' ? DONE : END_LF;
         return c == '\n' ? 0 : -GM_HTTP_E_BARE_CR;
     }
 }

@@ -231,33 +231,36 @@ int gm_http_line_parse(const char **p, const char *end, struct gm_http_field *fi
 
 int gm_http_lines_parse(const char **p, const char *end, struct gm_http_fields *fields, struct gm_http_index *index)
 {
-    struct gm_http_field field;
+    struct gm_http_field surplus;
     uint64_t seen = 0, twice = 0;
     unsigned count = 0;
+    const unsigned max = fields->max;
+    const char *line;
     int r;
 
     for (;;) {
-        const char *line = *p;
-        r = line_parse(p, end, &field);
-        if (r < 0)
-            r = judge(line, end, r);
+        line = *p;
+        struct gm_http_field *field = count < max ? &fields->list[count] : &surplus;
+        r = line_parse(p, end, field);
         if (r != GM_HTTP_LINE_FIELD)
             break;
-        if (count == fields->max) {
+        if (count == max) {
             index->overflow = true;
             continue;
         }
-        uint64_t bit = 1ull << field.id;
-        twice |= seen & bit;
+        uint64_t bit = 1ull << field->id;
         if (!(seen & bit))
-            index->first[field.id] = (uint8_t)count;
+            index->first[field->id] = (uint8_t)count;
+        twice |= seen & bit;
         seen |= bit;
-        fields->list[count++] = field;
+        count++;
     }
     fields->count = (uint16_t)count;
     fields->seen = seen;
     index->twice = twice;
-    return r == GM_HTTP_LINE_EMPTY ? 1 : r;
+    if (r < 0)
+        return judge(line, end, r);
+    return r == GM_HTTP_LINE_EMPTY ? 1 : 0;
 }
 
 struct gm_http_span gm_http_field_known_name(enum gm_http_field_id id)

@@ -40,9 +40,6 @@
 #define DROP_REPORT_NS NS_PER_SECOND
 #define STOP_LIMIT_NS  NS_PER_SECOND
 
-#define ELLIPSIS     "\xE2\x80\xA6"
-#define ELLIPSIS_LEN 3u
-
 /* ---- state ------------------------------------------------------------------------------------
  */
 
@@ -157,14 +154,14 @@ static bool put_time(struct gm_text *line, int64_t seconds)
     seconds = seconds < first ? first : seconds > last ? last : seconds;
     uint64_t since = (uint64_t)(seconds - first); /* from 0000-01-01 */
     unsigned day_seconds = (unsigned)(since % 86400);
-    uint64_t days = since / 86400 + 306; /* from the March before, in the year -1 */
+    uint64_t days = since / 86400 + 146097 - 60; /* from the 1st of March of the year -400 */
     unsigned era = (unsigned)(days / 146097), in_era = (unsigned)(days % 146097);
     unsigned year_of_era = (in_era - in_era / 1460 + in_era / 36524 - in_era / 146096) / 365;
     unsigned in_year = in_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     unsigned shifted = (5 * in_year + 2) / 153; /* 0 = March */
     unsigned day = in_year - (153 * shifted + 2) / 5 + 1;
     unsigned month = shifted < 10 ? shifted + 3 : shifted - 9;
-    unsigned year = era * 400 + year_of_era + (month <= 2 ? 1 : 0) - 1;
+    unsigned year = era * 400 + year_of_era + (month <= 2 ? 1 : 0) - 400;
 
     char text[20] = "0000-00-00T00:00:00Z";
     two_digits(text, year / 100);
@@ -175,103 +172,6 @@ static bool put_time(struct gm_text *line, int64_t seconds)
     two_digits(text + 14, day_seconds / 60 % 60);
     two_digits(text + 17, day_seconds % 60);
     return gm_text_put(line, text, sizeof text);
-}
-
-/* Length of the well-formed UTF-8 sequence at s (RFC 3629: shortest form, no surrogates), or 0. */
-static size_t utf8_length(const unsigned char *s, size_t n)
-{
-    if (s[0] < 0x80)
-        return 1;
-    unsigned low = 0x80, high = 0xBF; /* limits of the second byte */
-    size_t len;
-    if (s[0] >= 0xC2 && s[0] <= 0xDF) {
-        len = 2;
-    } else if (s[0] >= 0xE0 && s[0] <= 0xEF) {
-        len = 3;
-        low = s[0] == 0xE0 ? 0xA0 : low;
-        high = s[0] == 0xED ? 0x9F : high;
-    } else if (s[0] >= 0xF0 && s[0] <= 0xF4) {
-        len = 4;
-        low = s[0] == 0xF0 ? 0x90 : low;
-        high = s[0] == 0xF4 ? 0x8F : high;
-    } else {
-        return 0;
-    }
-    if (n < len || s[1] < low || s[1] > high)
-        return 0;
-    for (size_t i = 2; i < len; i++) {
-        if (s[i] < 0x80 || s[i] > 0xBF)
-            return 0;
-    }
-    return len;
-}
-
-/* A character as it stands in a JSON string. */
-struct json_unit {
-    char text[6];
-    size_t len;
-    size_t taken; /* bytes of the source */
-};
-
-/* C1 controls are escaped with the C0 ones and DEL: terminals obey them. */
-static void json_escape(const unsigned char *s, size_t n, struct json_unit *unit)
-{
-    static const char hex[] = "0123456789abcdef";
-    static const char shorts[] = "\"\"\\\\\bb\ff\nn\rr\tt";
-    size_t len = utf8_length(s, n);
-    unit->taken = len == 0 ? 1 : len;
-    for (size_t i = 0; len == 1 && i + 1 < sizeof shorts; i += 2) {
-        if ((unsigned char)shorts[i] == s[0]) {
-            unit->text[0] = '\\';
-            unit->text[1] = shorts[i + 1];
-            unit->len = 2;
-            return;
-        }
-    }
-    if (len == 0) {
-        memcpy(unit->text, "\xEF\xBF\xBD", 3); /* U+FFFD */
-        unit->len = 3;
-        return;
-    }
-    bool control =
-        (len == 1 && (s[0] < 0x20 || s[0] == 0x7F)) || (len == 2 && s[0] == 0xC2 && s[1] < 0xA0);
-    if (control) {
-        unsigned code = len == 1 ? s[0] : s[1];
-        memcpy(unit->text, "\\u00", 4);
-        unit->text[4] = hex[code >> 4];
-        unit->text[5] = hex[code & 15];
-        unit->len = 6;
-        return;
-    }
-    memcpy(unit->text, s, len);
-    unit->len = len;
-}
-
-/* A JSON string of at most `limit` source bytes; what is left out is marked with an ellipsis.
- * False, nothing usable written, when not even the marked empty string fits. */
-static bool put_quoted(struct gm_text *line, const char *text, size_t len, size_t limit)
-{
-    const size_t closing = ELLIPSIS_LEN + 1;
-    if (line->cap - line->len < 1 + closing)
-        return false;
-    line->at[line->len++] = '"';
-    size_t at = 0;
-    while (at < len) {
-        struct json_unit unit;
-        json_escape((const unsigned char *)text + at, len - at, &unit);
-        if (at + unit.taken > limit || line->cap - line->len < unit.len + closing)
-            break;
-        memcpy(line->at + line->len, unit.text, unit.len);
-        line->len += unit.len;
-        at += unit.taken;
-    }
-    if (at < len) {
-        line->cut = true;
-        memcpy(line->at + line->len, ELLIPSIS, ELLIPSIS_LEN);
-        line->len += ELLIPSIS_LEN;
-    }
-    line->at[line->len++] = '"';
-    return true;
 }
 
 /* Console text stands bare where that is unambiguous. */
@@ -291,7 +191,7 @@ static bool put_string(struct gm_text *line, const char *text, size_t len)
 {
     if (settings.format == GM_LOG_CONSOLE && is_bare(text, len) && len <= line->cap - line->len)
         return gm_text_put(line, text, len);
-    return put_quoted(line, text, len, GM_LOG_VALUE_MAX);
+    return gm_text_json(line, text, len, GM_LOG_VALUE_MAX);
 }
 
 static bool put_value(struct gm_text *line, const struct gm_log_field *field)
@@ -383,7 +283,7 @@ static size_t format_json(const struct event *event, char *buf)
         put_field(&tail, &suppressed);
     (void)(gm_text_str(&tail, ",\"time\":\"") && put_time(&tail, event->wall_seconds) &&
            gm_text_str(&tail, "\",\"message\":"));
-    (void)put_quoted(&tail, event->message, strlen(event->message), GM_LOG_MESSAGE_MAX);
+    (void)gm_text_json(&tail, event->message, strlen(event->message), GM_LOG_MESSAGE_MAX);
     tail.cap = TAIL_MAX;
     (void)gm_text_put(&tail, "}\n", 2);
 
@@ -404,7 +304,7 @@ static bool put_console_message(struct gm_text *line, const char *message)
     size_t len = strnlen(message, GM_LOG_MESSAGE_MAX + 1);
     for (size_t i = 0; i < len; i++) {
         if (message[i] < ' ' || message[i] >= 0x7F || len > GM_LOG_MESSAGE_MAX)
-            return put_quoted(line, message, strlen(message), GM_LOG_MESSAGE_MAX);
+            return gm_text_json(line, message, strlen(message), GM_LOG_MESSAGE_MAX);
     }
     return gm_text_put(line, message, len);
 }
@@ -450,12 +350,12 @@ static size_t format_line(const struct event *event, char *buf)
 static bool wait_writable(void)
 {
     for (;;) {
-        struct pollfd file = {.fd = settings.fd, .events = POLLOUT};
-        int ready = poll(&file, 1, 100);
-        if (ready > 0)
-            return true;
         uint64_t limit = atomic_load_explicit(&give_up_ns, memory_order_relaxed);
-        if (limit != 0 && monotonic_now() >= limit)
+        bool late = limit != 0 && monotonic_now() >= limit;
+        struct pollfd file = {.fd = settings.fd, .events = POLLOUT};
+        if (poll(&file, 1, late ? 0 : 100) > 0)
+            return true;
+        if (late)
             return false;
     }
 }
@@ -711,16 +611,27 @@ int gm_log_start(bool with_thread)
 
 void gm_log_stop(void)
 {
-    atomic_store_explicit(&give_up_ns, monotonic_now() + STOP_LIMIT_NS, memory_order_relaxed);
+    const struct timespec pause = {.tv_nsec = NS_PER_MS};
+    uint64_t limit = monotonic_now() + STOP_LIMIT_NS;
+    atomic_store_explicit(&give_up_ns, limit, memory_order_relaxed);
     atomic_store_explicit(&stopping, true, memory_order_release);
+    (void)wake_consumer();
     if (thread_running) {
-        (void)wake_consumer();
         (void)pthread_join(thread, NULL);
         thread_running = false;
     }
     (void)atomic_exchange_explicit(&consumer, CONSUMER_NONE, memory_order_acq_rel);
-    drops_reported_ns = 0;
-    drain_leftovers();
+    bool mine = take_role();
+    while (!mine && monotonic_now() < limit) { /* another thread is in gm_log_pump */
+        (void)nanosleep(&pause, NULL);
+        mine = take_role();
+    }
+    if (mine) {
+        drops_reported_ns = 0;
+        (void)drain();
+        give_role_back();
+        drain_leftovers();
+    }
     atomic_store_explicit(&give_up_ns, 0, memory_order_relaxed);
 }
 

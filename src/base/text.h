@@ -12,6 +12,9 @@
 #include <stdint.h>
 #include <string.h>
 
+#define GM_TEXT_ELLIPSIS     "\xE2\x80\xA6"
+#define GM_TEXT_ELLIPSIS_LEN 3u
+
 /* Invariant: len <= cap. The caller may lower and raise cap within the bytes behind `at`. */
 struct gm_text {
     char *at;
@@ -64,6 +67,107 @@ static inline bool gm_text_signed(struct gm_text *text, int64_t n)
         return true;
     text->len = before;
     return false;
+}
+
+/* Length of the well-formed UTF-8 sequence at s (RFC 3629: shortest form, no surrogates), or 0. */
+static inline size_t gm_text_utf8_length(const unsigned char *s, size_t n)
+{
+    if (s[0] < 0x80)
+        return 1;
+    unsigned low = 0x80, high = 0xBF; /* limits of the second byte */
+    size_t len;
+    if (s[0] >= 0xC2 && s[0] <= 0xDF) {
+        len = 2;
+    } else if (s[0] >= 0xE0 && s[0] <= 0xEF) {
+        len = 3;
+        low = s[0] == 0xE0 ? 0xA0 : low;
+        high = s[0] == 0xED ? 0x9F : high;
+    } else if (s[0] >= 0xF0 && s[0] <= 0xF4) {
+        len = 4;
+        low = s[0] == 0xF0 ? 0x90 : low;
+        high = s[0] == 0xF4 ? 0x8F : high;
+    } else {
+        return 0;
+    }
+    if (n < len || s[1] < low || s[1] > high)
+        return 0;
+    for (size_t i = 2; i < len; i++) {
+        if (s[i] < 0x80 || s[i] > 0xBF)
+            return 0;
+    }
+    return len;
+}
+
+/* A character as it stands in a JSON string. */
+struct gm_text_json_unit {
+    char text[6];
+    size_t len;
+    size_t taken; /* bytes of the source */
+};
+
+/* C1 controls are escaped with the C0 ones and DEL: terminals obey them. */
+static inline void gm_text_json_escape(const unsigned char *s, size_t n,
+                                       struct gm_text_json_unit *unit)
+{
+    static const char hex[] = "0123456789abcdef";
+    static const char shorts[] = "\"\"\\\\\bb\ff\nn\rr\tt";
+    size_t len = gm_text_utf8_length(s, n);
+    unit->taken = len == 0 ? 1 : len;
+    for (size_t i = 0; len == 1 && i + 1 < sizeof shorts; i += 2) {
+        if ((unsigned char)shorts[i] == s[0]) {
+            unit->text[0] = '\\';
+            unit->text[1] = shorts[i + 1];
+            unit->len = 2;
+            return;
+        }
+    }
+    if (len == 0) {
+        memcpy(unit->text, "\xEF\xBF\xBD", 3); /* U+FFFD */
+        unit->len = 3;
+        return;
+    }
+    bool control =
+        (len == 1 && (s[0] < 0x20 || s[0] == 0x7F)) || (len == 2 && s[0] == 0xC2 && s[1] < 0xA0);
+    if (control) {
+        unsigned code = len == 1 ? s[0] : s[1];
+        memcpy(unit->text, "\\u00", 4);
+        unit->text[4] = hex[code >> 4];
+        unit->text[5] = hex[code & 15];
+        unit->len = 6;
+        return;
+    }
+    memcpy(unit->text, s, len);
+    unit->len = len;
+}
+
+/* A JSON string of at most `limit` source bytes (any bytes: ill-formed UTF-8 becomes U+FFFD). What
+ * is left out for lack of room or by the limit is marked with an ellipsis and sets `cut`. False,
+ * with nothing written, when not even the marked empty string fits. */
+static inline bool gm_text_json(struct gm_text *out, const char *text, size_t len, size_t limit)
+{
+    const size_t closing = GM_TEXT_ELLIPSIS_LEN + 1;
+    if (out->cap - out->len < 1 + closing) {
+        out->cut = true;
+        return false;
+    }
+    out->at[out->len++] = '"';
+    size_t at = 0;
+    while (at < len) {
+        struct gm_text_json_unit unit;
+        gm_text_json_escape((const unsigned char *)text + at, len - at, &unit);
+        if (at + unit.taken > limit || out->cap - out->len < unit.len + closing)
+            break;
+        memcpy(out->at + out->len, unit.text, unit.len);
+        out->len += unit.len;
+        at += unit.taken;
+    }
+    if (at < len) {
+        out->cut = true;
+        memcpy(out->at + out->len, GM_TEXT_ELLIPSIS, GM_TEXT_ELLIPSIS_LEN);
+        out->len += GM_TEXT_ELLIPSIS_LEN;
+    }
+    out->at[out->len++] = '"';
+    return true;
 }
 
 #endif

@@ -31,7 +31,7 @@ static void describe(const struct gm_option *option, char text[HELP_BYTES])
     const char *fallback = default_text(option);
     (void)snprintf(text, HELP_BYTES, "%s%s%s%s%s%s", option->help,
                    option->kind == GM_OPTION_REPEAT ? "; may be repeated" : "",
-                   fallback != NULL ? " (default " : "", fallback != NULL ? fallback : "",
+                   fallback != NULL ? " (default: " : "", fallback != NULL ? fallback : "",
                    fallback != NULL ? ")" : "",
                    (option->flags & GM_OPTION_REQUIRED) != 0 ? " (required)" : "");
 }

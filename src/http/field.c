@@ -128,6 +128,31 @@ static inline size_t find_colon(const char *p)
 }
 #endif
 
+#if defined(__SSE2__)
+/* Which of 16 bytes are letters, digits, "-" or "_": all that names are made of in practice. */
+static inline unsigned common16(const char *p)
+{
+    __m128i v = _mm_loadu_si128((const __m128i *)(const void *)p);
+    __m128i folded = fold16(v);
+    /* Signed comparisons: bytes from 0x80 on are below either range. */
+    __m128i letter = _mm_and_si128(_mm_cmpgt_epi8(folded, _mm_set1_epi8('a' - 1)),
+                                   _mm_cmplt_epi8(folded, _mm_set1_epi8('z' + 1)));
+    __m128i digit = _mm_and_si128(_mm_cmpgt_epi8(v, _mm_set1_epi8('0' - 1)),
+                                  _mm_cmplt_epi8(v, _mm_set1_epi8('9' + 1)));
+    __m128i mark = _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('-')), _mm_cmpeq_epi8(v, _mm_set1_epi8('_')));
+    return (unsigned)_mm_movemask_epi8(_mm_or_si128(_mm_or_si128(letter, digit), mark));
+}
+
+/* Whether the first len ≤ 32 bytes at p, of 32 that can be read, are all of that kind. */
+static inline bool common_name(const char *p, size_t len)
+{
+    unsigned want = (unsigned)((1ull << len) - 1), common = common16(p);
+    if (len > 16)
+        common |= common16(p + 16) << 16;
+    return (common & want) == want;
+}
+#endif
+
 /* Finds the end of the name at p and its number. Returns where the ":" should be; the caller looks. */
 static inline const char *name_parse(const char *p, const char *end, uint8_t *id)
 {
@@ -135,7 +160,7 @@ static inline const char *name_parse(const char *p, const char *end, uint8_t *id
     if (end - p >= 32) {
         size_t len = find_colon(p);
         *id = lookup_wide(p, len);
-        if (len < 32 && *id != GM_HTTP_ID_OTHER)
+        if (len < 32 && (*id != GM_HTTP_ID_OTHER || common_name(p, len)))
             return p + len;
         return gm_http_skip(p, end, GM_HTTP_C_TOKEN);
     }

@@ -119,11 +119,16 @@ static int connection_token(struct gm_http_fields *fields, struct gm_http_span t
     return 0;
 }
 
-static int connection_derive(struct gm_http_framing *framing, struct gm_http_fields *fields, struct connection *c)
+static int connection_derive(struct gm_http_framing *framing, struct gm_http_fields *fields,
+                             const struct gm_http_index *index, struct connection *c)
 {
-    const struct gm_http_field *f;
+    const struct gm_http_field *f = NULL;
     unsigned from = 0, tokens = 0;
-    while ((f = gm_http_fields_find(fields, GM_HTTP_ID_CONNECTION, &from)) != NULL) {
+    if (gm_http_fields_has(fields, GM_HTTP_ID_CONNECTION)) {
+        from = index->first[GM_HTTP_ID_CONNECTION];
+        f = gm_http_fields_find(fields, GM_HTTP_ID_CONNECTION, &from);
+    }
+    while (f != NULL) {
         struct gm_http_span rest = gm_http_field_value(f), token;
         while (gm_http_list_next(&rest, &token)) {
             if (++tokens > GM_HTTP_CONNECTION_TOKENS_MAX)
@@ -132,6 +137,8 @@ static int connection_derive(struct gm_http_framing *framing, struct gm_http_fie
             if (r < 0)
                 return r;
         }
+        bool more = (index->twice & BIT(CONNECTION)) != 0;
+        f = more ? gm_http_fields_find(fields, GM_HTTP_ID_CONNECTION, &from) : NULL;
     }
     framing->keep_alive = !c->close && (framing->version_minor == 1 || c->keep_alive);
     return 0;
@@ -216,7 +223,7 @@ int gm_http_derive_request(struct gm_http_request *req, const struct gm_http_ind
     bool content = framing->body == GM_HTTP_BODY_CHUNKED || framing->length > 0;
     if (content && (req->method_id == GM_HTTP_CONNECT || req->method_id == GM_HTTP_TRACE))
         return -GM_HTTP_E_BODY_FORBIDDEN;
-    r = connection_derive(framing, &req->fields, &c);
+    r = connection_derive(framing, &req->fields, index, &c);
     if (r < 0)
         return r;
     r = expectations_derive(req, index);
@@ -256,7 +263,7 @@ int gm_http_derive_response(struct gm_http_response *res, enum gm_http_method me
     int r = body_derive(framing, &res->fields, index);
     if (r < 0)
         return r;
-    r = connection_derive(framing, &res->fields, &c);
+    r = connection_derive(framing, &res->fields, index, &c);
     if (r < 0)
         return r;
     if (res->status == 101) {

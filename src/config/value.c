@@ -142,11 +142,13 @@ static int take_term(const char **at, uint64_t *sum)
 
 int gm_value_duration(const char *text, int64_t *out)
 {
-    int64_t seconds;
+    int64_t seconds, ns;
     int rc = gm_value_integer(text, &seconds);
+    if (rc == 0 && __builtin_mul_overflow(seconds, INT64_C(1000000000), &ns))
+        return -ERANGE;
     if (rc == 0)
-        return __builtin_mul_overflow(seconds, INT64_C(1000000000), out) ? -ERANGE : 0;
-    if (rc == -ERANGE)
+        *out = ns;
+    if (rc == 0 || rc == -ERANGE)
         return rc;
     bool negative = take_sign(&text);
     uint64_t sum = 0;

@@ -1,0 +1,200 @@
+/*
+ * `gimlet agent`: its defaults, how services and tokens come together, what is refused.
+ */
+#include <string.h>
+
+#include "capture.h"
+#include "config/config.h"
+
+static struct capture capture;
+static struct gm_agent_config config;
+
+static enum gm_option_result load(const char *const *words, char *const *environment)
+{
+    char *argv[ARGS_MAX + 1] = {0};
+    int argc = words_to_argv(words, argv);
+    capture_begin(&capture, environment);
+    enum gm_option_result result = gm_agent_config_load(&config, argc, argv, &capture.context);
+    capture_end(&capture);
+    free_argv(argc, argv);
+    return result;
+}
+
+static void finish(void)
+{
+    gm_agent_config_fini(&config);
+    gm_agent_config_fini(&config);
+    capture_free(&capture);
+}
+
+#define WORDS(...) ((const char *const[]){__VA_ARGS__, NULL})
+#define NO_WORDS   ((const char *const[]){NULL})
+#define MS         UINT64_C(1000000)
+
+static void expect_service(size_t i, const char *name, const char *target, const char *token_file)
+{
+    const struct gm_agent_service *service = &config.services[i];
+    cr_assert(name == NULL ? service->name == NULL : strcmp(service->name, name) == 0);
+    cr_assert_str_eq(service->target, target);
+    cr_assert(token_file == NULL
+                  ? service->token_file == NULL && service->token != NULL
+                  : strcmp(service->token_file, token_file) == 0 && service->token == NULL);
+}
+
+Test(agent_config, defaults)
+{
+    cr_assert_eq(load(WORDS("--token", " abc\n"), NULL), GM_OPTIONS_READY);
+    cr_assert_str_eq(config.server_url, "ws://server:8080/agent");
+    cr_assert_eq(config.service_count, 1);
+    expect_service(0, NULL, "http://backend:8000", NULL);
+    cr_assert_str_eq(config.services[0].token, "abc");
+    cr_assert_eq(config.metrics_port, -1);
+    cr_assert_eq(config.max_concurrent_requests, 50);
+    cr_assert_eq(config.connect_timeout_ns, 5000 * MS);
+    cr_assert_eq(config.backend_idle_timeout_ns, 4000 * MS);
+    cr_assert_eq(config.response_header_timeout_ns, 600000 * MS);
+    cr_assert_eq(config.reconnect_min_ns, 250 * MS);
+    cr_assert_eq(config.reconnect_max_ns, 15000 * MS);
+    cr_assert_eq(config.shutdown_timeout_ns, 30000 * MS);
+    cr_assert_eq(config.runtime.ring_memory_bytes, 64u << 20);
+    cr_assert_eq(config.runtime.log_rate, 20);
+    finish();
+}
+
+Test(agent_config, a_token_file_wins_over_a_token)
+{
+    char token[] = "GIMLET_AGENT_TOKEN=abc", file[] = "GIMLET_AGENT_TOKEN_FILE=/t ";
+    cr_assert_eq(load(NO_WORDS, (char *[]){token, file, NULL}), GM_OPTIONS_READY);
+    expect_service(0, NULL, "http://backend:8000", "/t");
+    finish();
+}
+
+Test(agent_config, targets_are_completed)
+{
+    static const struct {
+        const char *word;
+        const char *target;
+    } cases[] = {
+        {"--target-url=backend", "http://backend"},
+        {"--target-url=10.0.0.1:99", "http://10.0.0.1:99"},
+        {"--target-url=http://h:1/prefix", "http://h:1/prefix"},
+        {"--target-url=HTTP://h", "HTTP://h"},
+        {"--target-url= unix:/run/s.sock ", "unix:/run/s.sock"},
+        {"--target-url=[::1]:80", "http://[::1]:80"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        cr_assert_eq(load(WORDS("--token=t", cases[i].word), NULL), GM_OPTIONS_READY);
+        expect_service(0, NULL, cases[i].target, NULL);
+        finish();
+    }
+}
+
+Test(agent_config, several_services)
+{
+    cr_assert_eq(load(WORDS("--service=llm=http://h:1/a,b=c,token-file=/a b", "--service",
+                            "tts=unix:/s", "--token-file=/shared"),
+                      NULL),
+                 GM_OPTIONS_READY, "%s", capture.err);
+    cr_assert_eq(config.service_count, 2);
+    expect_service(0, "llm", "http://h:1/a,b=c", "/a b");
+    expect_service(1, "tts", "unix:/s", "/shared");
+    finish();
+    char services[] = "GIMLET_AGENT_SERVICE=a=h:1,token-file=/a\n  b=h:2,token-file=/b\n";
+    cr_assert_eq(load(NO_WORDS, (char *[]){services, NULL}), GM_OPTIONS_READY, "%s", capture.err);
+    cr_assert_eq(config.service_count, 2);
+    expect_service(0, "a", "http://h:1", "/a");
+    expect_service(1, "b", "http://h:2", "/b");
+    finish();
+    cr_assert_eq(load(WORDS("--service=one=h:1", "--token=t"), NULL), GM_OPTIONS_READY);
+    expect_service(0, "one", "http://h:1", NULL);
+    finish();
+}
+
+struct refusal {
+    const char *words[4];
+    const char *text;
+    int exit_code;
+};
+
+Test(agent_config, refusals)
+{
+    static const struct refusal cases[] = {
+        {{NULL},
+         "gimlet agent: Configuration error: no token; set --token-file or --token "
+         "(GIMLET_AGENT_TOKEN_FILE or GIMLET_AGENT_TOKEN)\n",
+         1},
+        {{"--service=a=h:1", NULL},
+         "gimlet agent: Configuration error: no token for service a; set --token-file or --token "
+         "(GIMLET_AGENT_TOKEN_FILE or GIMLET_AGENT_TOKEN), or its token-file=\n",
+         1},
+        {{"--service=a=h:1", "--service=b=h:2", "--token=t", NULL},
+         "gimlet agent: --service: a and b have no token-file, and one token cannot serve two "
+         "services\n",
+         2},
+        {{"--service=a=h:1,token-file=x", "--service=a=h:2,token-file=y", NULL},
+         "gimlet agent: --service: a is named twice\n",
+         2},
+        {{"--service=a=h:1", "--target-url=h:2", "--token=t", NULL},
+         "gimlet agent: --target-url and --service exclude each other: name that backend in a "
+         "--service of its own\n",
+         2},
+        {{"--service=h:1", NULL},
+         "gimlet agent: --service: \"h:1\" is not of the form NAME=TARGET[,token-file=FILE]\n",
+         2},
+        {{"--service==h:1", NULL},
+         "gimlet agent: --service: \"=h:1\" is not of the form NAME=TARGET[,token-file=FILE]\n",
+         2},
+        {{"--service=a=", NULL},
+         "gimlet agent: --service: \"a=\" is not of the form NAME=TARGET[,token-file=FILE]\n",
+         2},
+        {{"--service=a=,token-file=x", NULL},
+         "gimlet agent: --service: \"a=,token-file=x\" is not of the form "
+         "NAME=TARGET[,token-file=FILE]\n",
+         2},
+        {{"--service=a=h,token-file=", NULL},
+         "gimlet agent: --service: \"a=h,token-file=\" has an empty token-file\n",
+         2},
+        {{"--service=a/b=h", NULL},
+         "gimlet agent: --service: \"a/b=h\" has a / in its service name\n",
+         2},
+        {{"--target-url=https://h", NULL},
+         "gimlet agent: --target-url: \"https://h\" asks for TLS to the backend, which is not "
+         "supported; use http:// or unix:\n",
+         2},
+        {{"--target-url=ftp://h", NULL},
+         "gimlet agent: --target-url: \"ftp://h\" is not a target: http://host[:port][/prefix] or "
+         "unix:/path is expected\n",
+         2},
+        {{"--target-url=unix:s", NULL},
+         "gimlet agent: --target-url: \"unix:s\" is not a socket path: unix:/path is expected\n",
+         2},
+        {{"--target-url=http:///x", NULL},
+         "gimlet agent: --target-url: \"http:///x\" names no host\n",
+         2},
+        {{"--target-url=:80", NULL}, "gimlet agent: --target-url: \":80\" names no host\n", 2},
+        {{"--server-url=http://h/agent", NULL},
+         "gimlet agent: --server-url: \"http://h/agent\" is not a ws:// or wss:// URL\n",
+         2},
+        {{"--server-url=wss://", NULL},
+         "gimlet agent: --server-url: \"wss://\" is not a ws:// or wss:// URL\n",
+         2},
+        {{"--reconnect-min=20s", "--token=t", NULL},
+         "gimlet agent: --reconnect-min is longer than --reconnect-max\n",
+         2},
+        {{"--reconnect-min=0", NULL},
+         "gimlet agent: --reconnect-min: \"0\" is out of range (1ms to 168h)\n",
+         2},
+        {{"--max-concurrent-requests=-1", NULL},
+         "gimlet agent: --max-concurrent-requests: \"-1\" is out of range (0 to 1000000000)\n",
+         2},
+        {{"--connection-check-interval=5s", NULL},
+         "gimlet agent: unknown option --connection-check-interval (see gimlet agent --help)\n",
+         2},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        cr_assert_eq(load(cases[i].words, NULL), GM_OPTIONS_EXIT, "%s", cases[i].text);
+        cr_assert_str_eq(capture.err, cases[i].text);
+        cr_assert_eq(capture.context.exit_code, cases[i].exit_code, "%s", cases[i].text);
+        finish();
+    }
+}

@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "ring/fill.h"
 #include "ring/internal.h"
 
 #define EP_READABLE GM_SOCK_BACKEND_BIT(0) /* an edge came and no EAGAIN since */
@@ -35,8 +36,6 @@
 #define EPOLL_DRAIN_MAX 8192u
 /* No descriptor or memory for an accept: looked at again after this, or as soon as one of ours is closed. */
 #define EPOLL_ACCEPT_RETRY_NS 100000000ull
-/* A shared buffer with less room than size / EPOLL_ROOM_SHARE is given up for a fresh one: a larger receive should not be cut up. */
-#define EPOLL_ROOM_SHARE 8u
 #define EPOLL_WAKE UINT64_MAX /* event data of the ring's eventfd */
 
 enum done_kind { DONE_SENT, DONE_CONNECTED };
@@ -191,7 +190,8 @@ static void epoll_send(struct gm_sock *sock, const struct iovec *iov, unsigned c
     } while (sent < 0 && errno == EINTR);
     gm_counter_add(GM_COUNTER_ENTERS, 1);
     if (sent < 0) sent = errno == EAGAIN ? 0 : -errno;
-    /* Before the socket's buffer has room again the kernel raises an edge: it noted the failed attempt. */
+    /* When there is room again the kernel raises an edge: it noted the failed attempt. */
+    sock->flags &= ~EP_BLOCKED;
     if (sent >= 0 && (size_t)sent < total) sock->flags |= EP_BLOCKED;
     done_push(sock, DONE_SENT, (int32_t)sent);
 }
@@ -219,26 +219,10 @@ static void epoll_detach(struct gm_sock *sock) {
 
 /* ---- Receiving ----------------------------------------------------------------------------------------------------------------------------- */
 
-static bool fill_usable(const struct gm_buf *buf) {
-    return buf != NULL && (buf->refs == 1 || buf->size - buf->fill >= buf->size / EPOLL_ROOM_SHARE);
-}
-
-/* The buffer that the next receive of this pool goes to: at least an eighth of it is free. NULL: the pool is empty. */
-static struct gm_buf *fill_buf(struct gm_ring *ring, unsigned pool) {
-    struct gm_buf **fill = &state_of(ring)->fill[pool];
-    if (!fill_usable(*fill)) {
-        if (*fill != NULL) gm_buf_put(*fill);
-        *fill = gm_store_take(&ring->store, (enum gm_store_pool)pool);
-    } else if ((*fill)->refs == 1) {
-        (*fill)->fill = 0; /* every slice cut from it has come back: it starts anew, still warm */
-    }
-    return *fill;
-}
-
 /* One receive. Returns how many bytes came; 0: nothing more for now (drained, ended or starved). */
 static uint32_t sock_recv_once(struct gm_sock *sock) {
     struct gm_ring *ring = sock->ring;
-    struct gm_buf *buf = fill_buf(ring, sock->pool);
+    struct gm_buf *buf = gm_fill_begin(ring, sock->pool, &state_of(ring)->fill[sock->pool]);
     if (buf == NULL) {
         sock->flags |= EP_STARVED;
         gm_list_push_back(&ring->starved[sock->pool], &sock->node);
@@ -260,10 +244,7 @@ static uint32_t sock_recv_once(struct gm_sock *sock) {
     }
     /* A short receive has drained the socket: what comes later is a new edge. Unless the end was announced: it lies behind the bytes. */
     if ((size_t)got < want && (sock->flags & EP_HUP) == 0) sock->flags &= ~EP_READABLE;
-    gm_slice slice = {buf->data + buf->fill, (uint32_t)got, buf};
-    gm_buf_ref(buf);
-    buf->fill += (uint32_t)got;
-    gm_core_recv(sock, slice);
+    gm_core_recv(sock, gm_fill_end(buf, (uint32_t)got));
     return (uint32_t)got;
 }
 
@@ -381,7 +362,7 @@ static void done_deliver(struct gm_ring *ring) {
 /* Sockets that found no buffer, first come first served, as many as there are buffers now. */
 static void starved_retry(struct gm_ring *ring) {
     for (unsigned pool = 0; pool < GM_POOL_COUNT; pool++) {
-        uint32_t left = gm_store_free_count(&ring->store, (enum gm_store_pool)pool) + fill_usable(state_of(ring)->fill[pool]);
+        uint32_t left = gm_fill_supply(ring, pool, state_of(ring)->fill[pool]);
         struct gm_list *node;
         while (left-- > 0 && (node = gm_list_pop_front(&ring->starved[pool])) != NULL) {
             struct gm_sock *sock = GM_CONTAINER_OF(node, struct gm_sock, node);
@@ -416,26 +397,34 @@ static int timeout_ms(uint64_t timeout_ns) {
     return ms > INT_MAX ? INT_MAX : (int)ms;
 }
 
-/* Telling results may have made work, or moved deadlines: then the turn goes on instead of sleeping. Otherwise one system call both looks
- * for events and sleeps. */
-static uint64_t timeout_after_done(struct gm_ring *ring, uint64_t timeout_ns) {
+/* Tells the results first. That may have made work or moved deadlines; if it has not, the turn may sleep after all, so that a lone request
+ * costs one epoll_wait and not two. Returns the timeout that is left; the mailbox sleeps again when it is not 0. */
+static uint64_t done_deliver_first(struct gm_ring *ring, uint64_t timeout_ns) {
+    gm_core_woken(ring);
+    done_deliver(ring);
     uint64_t next_ns = gm_core_next_ns(ring);
-    if (next_ns <= ring->now_ns || ring->outbox_count > 0) return 0;
-    uint64_t left_ns = next_ns == GM_WAIT_FOREVER ? GM_WAIT_FOREVER : next_ns - ring->now_ns;
-    return left_ns < timeout_ns ? left_ns : timeout_ns;
+    bool busy = timeout_ns == 0 || next_ns <= ring->now_ns || state_of(ring)->done_count > 0 || !gm_list_empty(&state_of(ring)->ready);
+    if (busy || !gm_mailbox_sleep(&ring->mailbox)) ring->waiting_ns = 0;
+    else ring->waiting_ns = next_ns == GM_WAIT_FOREVER ? GM_WAIT_FOREVER : next_ns - ring->now_ns;
+    return ring->waiting_ns;
 }
 
 static void epoll_backend_wait(struct gm_ring *ring, uint64_t timeout_ns) {
     struct epoll_state *state = state_of(ring);
+    bool told = state->done_count > 0;
+    uint64_t gap_ns = 0;
     starved_retry(ring);
-    if (state->done_count > 0) {
-        done_deliver(ring);
-        if (timeout_ns > 0) timeout_ns = timeout_after_done(ring, timeout_ns);
+    if (told) {
+        timeout_ns = done_deliver_first(ring, timeout_ns);
+        gap_ns = ring->gap_ns;
     }
-    if (!gm_list_empty(&state->ready) || state->done_count > 0) timeout_ns = 0;
+    bool slept = timeout_ns > 0;
+    if (!gm_list_empty(&state->ready)) timeout_ns = 0;
     if (!gm_list_empty(&state->stalled) && timeout_ns > EPOLL_ACCEPT_RETRY_NS) timeout_ns = EPOLL_ACCEPT_RETRY_NS;
     int count = epoll_wait(state->fd, state->events, EPOLL_EVENTS, timeout_ms(timeout_ns));
     gm_counter_add(GM_COUNTER_ENTERS, 1);
+    if (!told || slept) gm_core_woken(ring);
+    if (gap_ns > ring->gap_ns) ring->gap_ns = gap_ns; /* the gap before the results is one of this turn's, too */
     if (count <= 0) stalled_retry(state);
     for (int i = 0; i < count; i++) event_deliver(ring, &state->events[i]);
     ready_deliver(ring);

@@ -101,10 +101,12 @@ struct json_t *gm_jws_parse_object(const uint8_t *text, size_t len)
 {
     if (!depth_within_limit(text, len))
         return NULL;
-    /* Numbers as reals: dates may be fractions, and a big integer elsewhere is no reason to fail.
+    json_t *json = json_loadb((const char *)text, len, JSON_REJECT_DUPLICATES, NULL);
+    /* An integer beyond 64 bits is no reason to fail: it may be any claim, and dates are clamped.
      */
-    json_t *json =
-        json_loadb((const char *)text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, NULL);
+    if (json == NULL)
+        json = json_loadb((const char *)text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL,
+                          NULL);
     if (json != NULL && !json_is_object(json)) {
         json_decref(json);
         return NULL;

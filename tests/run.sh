@@ -4,7 +4,8 @@
 #   tests/run.sh [--quick] [--only unit|tidy|fuzz|e2e|sim]
 #
 # Trees: build/ (release), build-asan/ (ASan+UBSan: unit tests, simulation),
-# build-tsan/ (TSan: the tests in Meson's suite 'tsan'), build-fuzz/ (libFuzzer).
+# build-tsan/ (TSan: unit tests, with tests/unit/tsan in Criterion's place), build-fuzz/
+# (libFuzzer).
 # --quick: 5 seconds per fuzz target instead of 60, end-to-end on build/ alone.
 # The last line is "N passed, N failed, N skipped"; the exit code is 1 if any failed.
 set -uo pipefail
@@ -148,7 +149,7 @@ run_suites() {
     if wanted unit; then
         meson_tests "unit (asan)" $asan
         if check "build tsan" build build-tsan -Db_sanitize=thread -Db_lto=false; then
-            meson_tests "unit (tsan)" build-tsan --suite tsan
+            meson_tests "unit (tsan)" build-tsan
         fi
         [ $wolfssl = system ] || meson_tests "bundle (release)" build unit-bundle
     fi

@@ -1,7 +1,8 @@
 /*
  * Chunked transfer coding (http/chunked.h). Pure.
- * The decoder is one switch over where in the coding the next byte stands; framing bytes are taken one at a time, data
- * as whole spans. Invariant: a state depends on the bytes fed so far and not on the calls they came in.
+ * The decoder is one switch over where in the coding the next byte stands; framing bytes are taken
+ * one at a time, data as whole spans. Invariant: a state depends on the bytes fed so far and not on
+ * the calls they came in.
  */
 #include "http/chunked.h"
 
@@ -138,7 +139,8 @@ static void chunk_head_end(struct gm_http_chunked *d)
     d->digits = 0;
 }
 
-static void data_take(struct gm_http_chunked *d, const char **p, const char *end, struct gm_http_span *data)
+static void data_take(struct gm_http_chunked *d, const char **p, const char *end,
+                      struct gm_http_span *data)
 {
     size_t n = (size_t)(end - *p);
     if (n > d->left)
@@ -186,7 +188,8 @@ static int framing_byte(struct gm_http_chunked *d, char c)
     }
 }
 
-int gm_http_chunked_feed(struct gm_http_chunked *d, const char *buf, size_t len, struct gm_http_chunked_step *step)
+int gm_http_chunked_feed(struct gm_http_chunked *d, const char *buf, size_t len,
+                         struct gm_http_chunked_step *step)
 {
     const char *p = buf, *end = buf + len;
     int result = GM_HTTP_CHUNKED_MORE;

@@ -1,6 +1,7 @@
 /*
  * Byte classes, the table of known field names and the walks over a field table. Pure.
- * Invariant: a name is known only if all its bytes were compared, so a known name needs no token check.
+ * Invariant: a name is known only if all its bytes were compared, so a known name needs no token
+ * check.
  */
 #include "http/internal.h"
 
@@ -8,24 +9,25 @@
 
 #define IS_DIGIT(c) ((c) >= '0' && (c) <= '9')
 #define IS_ALPHA(c) (((c) >= 'a' && (c) <= 'z') || ((c) >= 'A' && (c) <= 'Z'))
-#define IS_HEX(c) (IS_DIGIT(c) || ((c) >= 'a' && (c) <= 'f') || ((c) >= 'A' && (c) <= 'F'))
-#define IS_SUBDELIM(c)                                                                                                 \
-    ((c) == '!' || (c) == '$' || (c) == '&' || (c) == '\'' || (c) == '(' || (c) == ')' || (c) == '*' ||                \
-     (c) == '+' || (c) == ',' || (c) == ';' || (c) == '=')
-#define IS_HOST(c)                                                                                                     \
-    (IS_DIGIT(c) || IS_ALPHA(c) || (c) == '-' || (c) == '.' || (c) == '_' || (c) == '~' || IS_SUBDELIM(c))
-#define IS_TOKEN(c)                                                                                                    \
-    (IS_DIGIT(c) || IS_ALPHA(c) || (c) == '!' || (c) == '#' || (c) == '$' || (c) == '%' || (c) == '&' ||               \
-     (c) == '\'' || (c) == '*' || (c) == '+' || (c) == '-' || (c) == '.' || (c) == '^' || (c) == '_' ||                \
-     (c) == '`' || (c) == '|' || (c) == '~')
-#define IS_VALUE(c) ((c) == '\t' || ((c) >= 0x20 && (c) != 0x7f))
+#define IS_HEX(c)   (IS_DIGIT(c) || ((c) >= 'a' && (c) <= 'f') || ((c) >= 'A' && (c) <= 'F'))
+#define IS_SUBDELIM(c)                                                                             \
+    ((c) == '!' || (c) == '$' || (c) == '&' || (c) == '\'' || (c) == '(' || (c) == ')' ||          \
+     (c) == '*' || (c) == '+' || (c) == ',' || (c) == ';' || (c) == '=')
+#define IS_HOST(c)                                                                                 \
+    (IS_DIGIT(c) || IS_ALPHA(c) || (c) == '-' || (c) == '.' || (c) == '_' || (c) == '~' ||         \
+     IS_SUBDELIM(c))
+#define IS_TOKEN(c)                                                                                \
+    (IS_DIGIT(c) || IS_ALPHA(c) || (c) == '!' || (c) == '#' || (c) == '$' || (c) == '%' ||         \
+     (c) == '&' || (c) == '\'' || (c) == '*' || (c) == '+' || (c) == '-' || (c) == '.' ||          \
+     (c) == '^' || (c) == '_' || (c) == '`' || (c) == '|' || (c) == '~')
+#define IS_VALUE(c)  ((c) == '\t' || ((c) >= 0x20 && (c) != 0x7f))
 #define IS_TARGET(c) ((c) > 0x20 && (c) < 0x7f && (c) != '#')
 
-#define CLASS(c)                                                                                                       \
-    (uint8_t)((IS_TOKEN(c) ? GM_HTTP_C_TOKEN : 0) | (IS_VALUE(c) ? GM_HTTP_C_VALUE : 0) |                              \
-              (IS_TARGET(c) ? GM_HTTP_C_TARGET : 0) | (IS_HOST(c) ? GM_HTTP_C_HOST : 0) |                              \
+#define CLASS(c)                                                                                   \
+    (uint8_t)((IS_TOKEN(c) ? GM_HTTP_C_TOKEN : 0) | (IS_VALUE(c) ? GM_HTTP_C_VALUE : 0) |          \
+              (IS_TARGET(c) ? GM_HTTP_C_TARGET : 0) | (IS_HOST(c) ? GM_HTTP_C_HOST : 0) |          \
               (IS_DIGIT(c) ? GM_HTTP_C_DIGIT : 0) | (IS_HEX(c) ? GM_HTTP_C_HEX : 0))
-#define CLASS4(c) CLASS(c), CLASS((c) + 1), CLASS((c) + 2), CLASS((c) + 3)
+#define CLASS4(c)  CLASS(c), CLASS((c) + 1), CLASS((c) + 2), CLASS((c) + 3)
 #define CLASS16(c) CLASS4(c), CLASS4((c) + 4), CLASS4((c) + 8), CLASS4((c) + 12)
 #define CLASS64(c) CLASS16(c), CLASS16((c) + 16), CLASS16((c) + 32), CLASS16((c) + 48)
 
@@ -41,18 +43,23 @@ struct known_field {
 };
 
 static const struct known_field known_fields[GM_HTTP_ID_COUNT] = {
-#define KNOWN_ROW(id, name, first, last, flags) [GM_HTTP_ID_##id] = {name, sizeof(name) - 1, (flags)},
+#define KNOWN_ROW(id, name, first, last, flags)                                                    \
+    [GM_HTTP_ID_##id] = {name, sizeof(name) - 1, (flags)},
     GM_HTTP_KNOWN_FIELDS(KNOWN_ROW)
 #undef KNOWN_ROW
 };
 
-/* A perfect hash of length, first and last letter (| 0x20: without case). The two factors were found by search over
- * the table; a clash after adding a name is a compile error (an initialiser given twice), then search again. */
-#define KNOWN_HASH(first, last, len)                                                                                   \
-    (((((unsigned)(first)) | 0x20u) + 25u * (((unsigned)(last)) | 0x20u) + 34u * (unsigned)(len)) & 127u)
+/* A perfect hash of length, first and last letter (| 0x20: without case). The two factors were
+ * found by search over the table; a clash after adding a name is a compile error (an initialiser
+ * given twice), then search again. */
+#define KNOWN_HASH(first, last, len)                                                               \
+    (((((unsigned)(first)) | 0x20u) + 25u * (((unsigned)(last)) | 0x20u) +                         \
+      34u * (unsigned)(len)) &                                                                     \
+     127u)
 
 static const uint8_t known_by_hash[128] = {
-#define KNOWN_SLOT(id, name, first, last, flags) [KNOWN_HASH(first, last, sizeof(name) - 1)] = GM_HTTP_ID_##id,
+#define KNOWN_SLOT(id, name, first, last, flags)                                                   \
+    [KNOWN_HASH(first, last, sizeof(name) - 1)] = GM_HTTP_ID_##id,
     GM_HTTP_KNOWN_FIELDS(KNOWN_SLOT)
 #undef KNOWN_SLOT
 };
@@ -77,7 +84,8 @@ enum gm_http_field_id gm_http_field_lookup(const char *name, size_t len)
 {
     if (len - 2 > KNOWN_NAME_MAX - 2)
         return GM_HTTP_ID_OTHER;
-    uint8_t id = known_by_hash[KNOWN_HASH((unsigned char)name[0], (unsigned char)name[len - 1], len)];
+    uint8_t id =
+        known_by_hash[KNOWN_HASH((unsigned char)name[0], (unsigned char)name[len - 1], len)];
     const struct known_field *known = &known_fields[id];
     if (known->len != len || !equal_nocase(name, known->name, len))
         return GM_HTTP_ID_OTHER;
@@ -85,8 +93,8 @@ enum gm_http_field_id gm_http_field_lookup(const char *name, size_t len)
 }
 
 #if defined(__SSE2__)
-/* Sets bit 5 of the bytes 0x40–0x7f. Only letters become letters by that; "-" and digits keep their one spelling (were
- * bit 5 set everywhere, CR would become "-"). */
+/* Sets bit 5 of the bytes 0x40–0x7f. Only letters become letters by that; "-" and digits keep their
+ * one spelling (were bit 5 set everywhere, CR would become "-"). */
 static inline __m128i fold16(__m128i v)
 {
     __m128i upper = _mm_cmpgt_epi8(v, _mm_set1_epi8(0x3f));
@@ -105,7 +113,8 @@ static inline uint8_t lookup_wide(const char *name, size_t len)
 {
     if (len - 2 > KNOWN_NAME_MAX - 2)
         return GM_HTTP_ID_OTHER;
-    uint8_t id = known_by_hash[KNOWN_HASH((unsigned char)name[0], (unsigned char)name[len - 1], len)];
+    uint8_t id =
+        known_by_hash[KNOWN_HASH((unsigned char)name[0], (unsigned char)name[len - 1], len)];
     const struct known_field *known = &known_fields[id];
     unsigned equal = equal16(name, known->name);
     if (len > 16)
@@ -139,7 +148,8 @@ static inline unsigned common16(const char *p)
                                    _mm_cmplt_epi8(folded, _mm_set1_epi8('z' + 1)));
     __m128i digit = _mm_and_si128(_mm_cmpgt_epi8(v, _mm_set1_epi8('0' - 1)),
                                   _mm_cmplt_epi8(v, _mm_set1_epi8('9' + 1)));
-    __m128i mark = _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('-')), _mm_cmpeq_epi8(v, _mm_set1_epi8('_')));
+    __m128i mark =
+        _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8('-')), _mm_cmpeq_epi8(v, _mm_set1_epi8('_')));
     return (unsigned)_mm_movemask_epi8(_mm_or_si128(_mm_or_si128(letter, digit), mark));
 }
 
@@ -153,7 +163,8 @@ static inline bool common_name(const char *p, size_t len)
 }
 #endif
 
-/* Finds the end of the name at p and its number. Returns where the ":" should be; the caller looks. */
+/* Finds the end of the name at p and its number. Returns where the ":" should be; the caller looks.
+ */
 static inline const char *name_parse(const char *p, const char *end, uint8_t *id)
 {
 #if defined(__SSE2__)
@@ -254,7 +265,8 @@ int gm_http_line_parse(const char **p, const char *end, struct gm_http_field *fi
     return r < 0 ? judge(line, end, r) : r;
 }
 
-int gm_http_lines_parse(const char **p, const char *end, struct gm_http_fields *fields, struct gm_http_index *index)
+int gm_http_lines_parse(const char **p, const char *end, struct gm_http_fields *fields,
+                        struct gm_http_index *index)
 {
     struct gm_http_field surplus;
     uint64_t seen = 0, twice = 0;
@@ -293,8 +305,8 @@ struct gm_http_span gm_http_field_known_name(enum gm_http_field_id id)
     return (struct gm_http_span){known_fields[id].name, known_fields[id].len};
 }
 
-const struct gm_http_field *gm_http_fields_find(const struct gm_http_fields *fields, enum gm_http_field_id id,
-                                                unsigned *from)
+const struct gm_http_field *gm_http_fields_find(const struct gm_http_fields *fields,
+                                                enum gm_http_field_id id, unsigned *from)
 {
     if (!gm_http_fields_has(fields, id))
         return NULL;
@@ -308,7 +320,8 @@ const struct gm_http_field *gm_http_fields_find(const struct gm_http_fields *fie
     return NULL;
 }
 
-const struct gm_http_field *gm_http_fields_find_name(const struct gm_http_fields *fields, struct gm_http_span name)
+const struct gm_http_field *gm_http_fields_find_name(const struct gm_http_fields *fields,
+                                                     struct gm_http_span name)
 {
     for (unsigned i = 0; i < fields->count; i++) {
         if (gm_http_span_equal_nocase(gm_http_field_name(&fields->list[i]), name))
@@ -348,7 +361,8 @@ bool gm_http_list_next(struct gm_http_span *rest, struct gm_http_span *element)
     return false;
 }
 
-bool gm_http_fields_list_has(const struct gm_http_fields *fields, enum gm_http_field_id id, struct gm_http_span token)
+bool gm_http_fields_list_has(const struct gm_http_fields *fields, enum gm_http_field_id id,
+                             struct gm_http_span token)
 {
     const struct gm_http_field *f;
     unsigned from = 0;

@@ -1,6 +1,6 @@
 /*
- * What a head's fields mean: who is asked (Host), where the body ends, whether the connection lives on, which
- * fields belong to this hop only (http/parser.h, struct gm_http_framing). Pure.
+ * What a head's fields mean: who is asked (Host), where the body ends, whether the connection lives
+ * on, which fields belong to this hop only (http/parser.h, struct gm_http_framing). Pure.
  * Invariant: where RFC 9112 lets a recipient choose between repairing and refusing, it is refused.
  */
 #include "http/internal.h"
@@ -17,8 +17,8 @@ struct connection {
 };
 
 /* The first field of a known id; only for ids that occur. */
-static struct gm_http_span first_value(const struct gm_http_fields *fields, const struct gm_http_index *index,
-                                       enum gm_http_field_id id)
+static struct gm_http_span first_value(const struct gm_http_fields *fields,
+                                       const struct gm_http_index *index, enum gm_http_field_id id)
 {
     return gm_http_field_value(&fields->list[index->first[id]]);
 }
@@ -43,7 +43,8 @@ int gm_http_length_parse(struct gm_http_span text, uint64_t *out)
 
 static bool is_token(struct gm_http_span text)
 {
-    return text.len > 0 && gm_http_skip(text.p, text.p + text.len, GM_HTTP_C_TOKEN) == text.p + text.len;
+    return text.len > 0 &&
+           gm_http_skip(text.p, text.p + text.len, GM_HTTP_C_TOKEN) == text.p + text.len;
 }
 
 /* Transfer-Encoding: `chunked` alone is spoken; other codings are told apart from nonsense. */
@@ -63,7 +64,8 @@ static int coding_check(struct gm_http_span value)
     return any ? -GM_HTTP_E_CODING_UNKNOWN : -GM_HTTP_E_CODING_INVALID;
 }
 
-/* Content-Length and Transfer-Encoding, before method and status have their say: body LENGTH, CHUNKED or NONE. */
+/* Content-Length and Transfer-Encoding, before method and status have their say: body LENGTH,
+ * CHUNKED or NONE. */
 static int body_derive(struct gm_http_framing *framing, const struct gm_http_fields *fields,
                        const struct gm_http_index *index)
 {
@@ -75,7 +77,8 @@ static int body_derive(struct gm_http_framing *framing, const struct gm_http_fie
         if (index->twice & BIT(CONTENT_LENGTH))
             return -GM_HTTP_E_LENGTH_DUPLICATE;
         framing->body = GM_HTTP_BODY_LENGTH;
-        return gm_http_length_parse(first_value(fields, index, GM_HTTP_ID_CONTENT_LENGTH), &framing->length);
+        return gm_http_length_parse(first_value(fields, index, GM_HTTP_ID_CONTENT_LENGTH),
+                                    &framing->length);
     }
     if (!coded)
         return 0;
@@ -87,8 +90,8 @@ static int body_derive(struct gm_http_framing *framing, const struct gm_http_fie
     return coding_check(first_value(fields, index, GM_HTTP_ID_TRANSFER_ENCODING));
 }
 
-/* Flags every field that a Connection token names. Host and Content-Length cannot be hop-by-hop: who names them wants
- * them removed on the way, which changes what the message means. */
+/* Flags every field that a Connection token names. Host and Content-Length cannot be hop-by-hop:
+ * who names them wants them removed on the way, which changes what the message means. */
 static int nominate(struct gm_http_fields *fields, struct gm_http_span token)
 {
     enum gm_http_field_id id = gm_http_field_lookup(token.p, token.len);
@@ -104,7 +107,8 @@ static int nominate(struct gm_http_fields *fields, struct gm_http_span token)
     return 0;
 }
 
-static int connection_token(struct gm_http_fields *fields, struct gm_http_span token, struct connection *c)
+static int connection_token(struct gm_http_fields *fields, struct gm_http_span token,
+                            struct connection *c)
 {
     if (!is_token(token))
         return -GM_HTTP_E_CONNECTION_INVALID;
@@ -151,8 +155,10 @@ static int protocol_check(struct gm_http_span value)
     bool any = false;
     while (gm_http_list_next(&value, &element)) {
         const char *slash = memchr(element.p, '/', element.len);
-        struct gm_http_span name = {element.p, slash != NULL ? (size_t)(slash - element.p) : element.len};
-        struct gm_http_span version = {element.p + name.len + 1, slash != NULL ? element.len - name.len - 1 : 0};
+        struct gm_http_span name = {element.p,
+                                    slash != NULL ? (size_t)(slash - element.p) : element.len};
+        struct gm_http_span version = {element.p + name.len + 1,
+                                       slash != NULL ? element.len - name.len - 1 : 0};
         if (!is_token(name) || (slash != NULL && !is_token(version)))
             return -GM_HTTP_E_UPGRADE_INVALID;
         any = true;
@@ -200,11 +206,13 @@ static int expectations_derive(struct gm_http_request *req, const struct gm_http
         return 0;
     if (gm_http_fields_has(&req->fields, GM_HTTP_ID_EXPECT)) {
         struct gm_http_span value = first_value(&req->fields, index, GM_HTTP_ID_EXPECT);
-        if ((index->twice & BIT(EXPECT)) || !gm_http_span_equal_nocase(value, GM_HTTP_LIT("100-continue")))
+        if ((index->twice & BIT(EXPECT)) ||
+            !gm_http_span_equal_nocase(value, GM_HTTP_LIT("100-continue")))
             return -GM_HTTP_E_EXPECT_UNKNOWN;
         framing->expect_continue = framing->body == GM_HTTP_BODY_CHUNKED || framing->length > 0;
     }
-    framing->te_trailers = gm_http_fields_list_has(&req->fields, GM_HTTP_ID_TE, GM_HTTP_LIT("trailers"));
+    framing->te_trailers =
+        gm_http_fields_list_has(&req->fields, GM_HTTP_ID_TE, GM_HTTP_LIT("trailers"));
     return 0;
 }
 
@@ -229,8 +237,10 @@ int gm_http_derive_request(struct gm_http_request *req, const struct gm_http_ind
     r = expectations_derive(req, index);
     if (r < 0)
         return r;
-    /* With content in front of it an upgrade may be ignored (RFC 9110 §7.8), and is: h2c requests are like that. */
-    if (c.upgrade && !content && framing->version_minor == 1 && gm_http_fields_has(&req->fields, GM_HTTP_ID_UPGRADE))
+    /* With content in front of it an upgrade may be ignored (RFC 9110 §7.8), and is: h2c requests
+     * are like that. */
+    if (c.upgrade && !content && framing->version_minor == 1 &&
+        gm_http_fields_has(&req->fields, GM_HTTP_ID_UPGRADE))
         return upgrade_derive(framing, &req->fields, index);
     return 0;
 }
@@ -242,7 +252,8 @@ static void response_body_derive(struct gm_http_response *res, enum gm_http_meth
     bool tunnel = res->status == 101 || (method == GM_HTTP_CONNECT && res->status / 100 == 2);
     bool bodyless = res->status / 100 == 1 || res->status == 204;
     if (tunnel || bodyless) {
-        /* A sender that announces a body here cannot be trusted to send none: nothing is read behind it. */
+        /* A sender that announces a body here cannot be trusted to send none: nothing is read
+         * behind it. */
         bool announced = framing->body == GM_HTTP_BODY_CHUNKED || framing->length > 0;
         framing->keep_alive = framing->keep_alive && !announced && !tunnel;
         framing->body = tunnel ? GM_HTTP_BODY_TUNNEL : GM_HTTP_BODY_NONE;

@@ -1,7 +1,7 @@
 /*
- * What the files of http/ share and nobody else sees: byte classes, the scanners that find the end of a value or
- * of a target, and the field-line parser that heads and trailers have in common.
- * The scanners read 16 bytes at a time while 16 are left and single bytes after that: never past `end`.
+ * What the files of http/ share and nobody else sees: byte classes, the scanners that find the end
+ * of a value or of a target, and the field-line parser that heads and trailers have in common. The
+ * scanners read 16 bytes at a time while 16 are left and single bytes after that: never past `end`.
  */
 #ifndef GM_HTTP_INTERNAL_H
 #define GM_HTTP_INTERNAL_H
@@ -45,7 +45,8 @@ static inline const char *gm_http_skip_space(const char *p, const char *end)
 }
 
 #if defined(__SSE2__)
-/* SSE2 is part of every x86-64. AVX2 was tried: field values are too short for it to show (see tests/unit/http/speed.c). */
+/* SSE2 is part of every x86-64. AVX2 was tried: field values are too short for it to show (see
+ * tests/unit/http/speed.c). */
 static inline const char *gm_http_scan_value(const char *p, const char *end)
 {
     const __m128i control = _mm_set1_epi8(0x1f);
@@ -55,7 +56,8 @@ static inline const char *gm_http_scan_value(const char *p, const char *end)
     for (; end - p >= 16; p += 16) {
         __m128i v = _mm_loadu_si128((const __m128i *)(const void *)p);
         __m128i low = _mm_cmpeq_epi8(_mm_min_epu8(v, control), v);
-        __m128i bad = _mm_or_si128(_mm_andnot_si128(_mm_cmpeq_epi8(v, tab), low), _mm_cmpeq_epi8(v, del));
+        __m128i bad =
+            _mm_or_si128(_mm_andnot_si128(_mm_cmpeq_epi8(v, tab), low), _mm_cmpeq_epi8(v, del));
         unsigned mask = (unsigned)_mm_movemask_epi8(bad);
         if (mask != 0)
             return p + __builtin_ctz(mask);
@@ -104,11 +106,13 @@ enum gm_http_line {
     GM_HTTP_LINE_EMPTY = 2,
 };
 
-/* Parses one line at *p, and moves *p behind its CRLF. enum gm_http_line, or an error once the line is complete. */
+/* Parses one line at *p, and moves *p behind its CRLF. enum gm_http_line, or an error once the line
+ * is complete. */
 int gm_http_line_parse(const char **p, const char *end, struct gm_http_field *field);
-/* Parses lines up to and including the empty one. 1: complete; 0: more bytes are needed; or an error. The table's and the
- * index's counts must be zero before. */
-int gm_http_lines_parse(const char **p, const char *end, struct gm_http_fields *fields, struct gm_http_index *index);
+/* Parses lines up to and including the empty one. 1: complete; 0: more bytes are needed; or an
+ * error. The table's and the index's counts must be zero before. */
+int gm_http_lines_parse(const char **p, const char *end, struct gm_http_fields *fields,
+                        struct gm_http_index *index);
 
 /* What the fields mean. 0 or an error. Fields' flags are completed with what Connection names. */
 int gm_http_derive_request(struct gm_http_request *req, const struct gm_http_index *index);

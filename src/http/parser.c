@@ -1,8 +1,9 @@
 /*
  * Start lines, and the two entry points that turn bytes into a parsed head (http/parser.h). Pure.
- * A head that arrives whole is parsed in one pass. One that arrives in pieces is checked line by line as lines
- * complete (nothing kept, so that the bytes may move) and parsed once more when its empty line is there.
- * Invariant: the verdict on a prefix of the input is the same whichever way it was reached.
+ * A head that arrives whole is parsed in one pass. One that arrives in pieces is checked line by
+ * line as lines complete (nothing kept, so that the bytes may move) and parsed once more when its
+ * empty line is there. Invariant: the verdict on a prefix of the input is the same whichever way it
+ * was reached.
  */
 #include "http/internal.h"
 
@@ -11,23 +12,19 @@
 
 #include <string.h>
 
-/* Every full parse within this many bytes happens afresh: what is judged by position, not by line, lies in there. */
+/* Every full parse within this many bytes happens afresh: what is judged by position, not by line,
+ * lies in there. */
 #define FRESH_BYTES (2 * GM_HTTP_LEADING_LINES_MAX)
 
 static const struct {
     struct gm_http_span name;
     bool idempotent;
 } methods[] = {
-    [GM_HTTP_OTHER] = {{NULL, 0}, false},
-    [GM_HTTP_GET] = {{"GET", 3}, true},
-    [GM_HTTP_HEAD] = {{"HEAD", 4}, true},
-    [GM_HTTP_POST] = {{"POST", 4}, false},
-    [GM_HTTP_PUT] = {{"PUT", 3}, true},
-    [GM_HTTP_DELETE] = {{"DELETE", 6}, true},
-    [GM_HTTP_CONNECT] = {{"CONNECT", 7}, false},
-    [GM_HTTP_OPTIONS] = {{"OPTIONS", 7}, true},
-    [GM_HTTP_TRACE] = {{"TRACE", 5}, true},
-    [GM_HTTP_PATCH] = {{"PATCH", 5}, false},
+    [GM_HTTP_OTHER] = {{NULL, 0}, false},        [GM_HTTP_GET] = {{"GET", 3}, true},
+    [GM_HTTP_HEAD] = {{"HEAD", 4}, true},        [GM_HTTP_POST] = {{"POST", 4}, false},
+    [GM_HTTP_PUT] = {{"PUT", 3}, true},          [GM_HTTP_DELETE] = {{"DELETE", 6}, true},
+    [GM_HTTP_CONNECT] = {{"CONNECT", 7}, false}, [GM_HTTP_OPTIONS] = {{"OPTIONS", 7}, true},
+    [GM_HTTP_TRACE] = {{"TRACE", 5}, true},      [GM_HTTP_PATCH] = {{"PATCH", 5}, false},
 };
 
 enum gm_http_method gm_http_method_lookup(struct gm_http_span method)
@@ -50,14 +47,16 @@ static void fields_init(struct gm_http_fields *fields, struct gm_http_field *lis
     *fields = (struct gm_http_fields){.list = list, .max = max};
 }
 
-void gm_http_request_init(struct gm_http_request *req, struct gm_http_field *list, uint16_t max, uint32_t head_max)
+void gm_http_request_init(struct gm_http_request *req, struct gm_http_field *list, uint16_t max,
+                          uint32_t head_max)
 {
     GM_ASSERT(head_max > 0 && head_max <= GM_HTTP_HEAD_MAX);
     *req = (struct gm_http_request){.head_max = head_max};
     fields_init(&req->fields, list, max);
 }
 
-void gm_http_response_init(struct gm_http_response *res, struct gm_http_field *list, uint16_t max, uint32_t head_max)
+void gm_http_response_init(struct gm_http_response *res, struct gm_http_field *list, uint16_t max,
+                           uint32_t head_max)
 {
     GM_ASSERT(head_max > 0 && head_max <= GM_HTTP_HEAD_MAX);
     *res = (struct gm_http_response){.head_max = head_max};
@@ -171,13 +170,14 @@ static int target_parse(struct gm_http_request *req)
     return gm_http_escapes_valid(req->path) ? 0 : -GM_HTTP_E_TARGET;
 }
 
-/* "METHOD SP target SP HTTP/1.x CRLF" at *p; judged by the caller if the line is not complete. */
+/* "METHOD SP target SP HTTP/1.x CRLF" at *p, where a token begins; an error is judged by the
+ * caller, who knows whether the line is complete. */
 static int request_line_parse(const char **p, const char *end, struct gm_http_request *req)
 {
     const char *q = gm_http_skip(*p, end, GM_HTTP_C_TOKEN);
     if (q == end || *q == '\r' || *q == '\n')
         return start_line_error(q, end, -GM_HTTP_E_REQUEST_LINE);
-    if (*q != ' ' || q == *p)
+    if (*q != ' ')
         return -GM_HTTP_E_METHOD;
     req->method = (struct gm_http_span){*p, (size_t)(q - *p)};
     if (req->method.len > GM_HTTP_METHOD_MAX)
@@ -262,7 +262,8 @@ int gm_http_parse_request(const char *buf, size_t len, size_t *scanned, struct g
     return line_done ? -GM_HTTP_E_HEAD_TOO_LARGE : -GM_HTTP_E_TARGET_TOO_LONG;
 }
 
-/* "HTTP/1.x SP NNN [SP reason] CRLF" at *p. The space before an empty reason is often left out, and harmless. */
+/* "HTTP/1.x SP NNN [SP reason] CRLF" at *p. The space before an empty reason is often left out, and
+ * harmless. */
 static int status_line_parse(const char **p, const char *end, struct gm_http_response *res)
 {
     const char *q = *p;
@@ -291,7 +292,8 @@ static int status_line_parse(const char **p, const char *end, struct gm_http_res
     return 0;
 }
 
-static int response_parse(const char *buf, const char *end, enum gm_http_method method, struct gm_http_response *res)
+static int response_parse(const char *buf, const char *end, enum gm_http_method method,
+                          struct gm_http_response *res)
 {
     const char *p = buf;
     res->framing = (struct gm_http_framing){0};

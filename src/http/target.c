@@ -12,10 +12,8 @@ static const struct {
     enum gm_http_scheme scheme;
     uint16_t port;
 } schemes_known[] = {
-    {{"http://", 7}, GM_HTTP_SCHEME_HTTP, 80},
-    {{"https://", 8}, GM_HTTP_SCHEME_HTTPS, 443},
-    {{"ws://", 5}, GM_HTTP_SCHEME_WS, 80},
-    {{"wss://", 6}, GM_HTTP_SCHEME_WSS, 443},
+    {{"http://", 7}, GM_HTTP_SCHEME_HTTP, 80}, {{"https://", 8}, GM_HTTP_SCHEME_HTTPS, 443},
+    {{"ws://", 5}, GM_HTTP_SCHEME_WS, 80},     {{"wss://", 6}, GM_HTTP_SCHEME_WSS, 443},
     {{"unix:", 5}, GM_HTTP_SCHEME_UNIX, 0},
 };
 
@@ -24,8 +22,9 @@ static struct gm_http_span span_between(const char *p, const char *end)
     return (struct gm_http_span){p, (size_t)(end - p)};
 }
 
-/* End of the bracketed IPv6 address at p, or NULL. Hexadecimal groups, colons and a dotted tail; the exact form is
- * the resolver's to judge, and nothing in this set can be mistaken for a delimiter. */
+/* End of the bracketed IPv6 address at p, or NULL. Hexadecimal groups, colons and a dotted tail;
+ * the exact form is the resolver's to judge, and nothing in this set can be mistaken for a
+ * delimiter. */
 static const char *ipv6_end(const char *p, const char *end)
 {
     unsigned colons = 0;
@@ -63,7 +62,8 @@ static int port_parse(struct gm_http_span text)
     return (int)port;
 }
 
-int gm_http_authority_split(struct gm_http_span text, struct gm_http_span *host, struct gm_http_span *port)
+int gm_http_authority_split(struct gm_http_span text, struct gm_http_span *host,
+                            struct gm_http_span *port)
 {
     const char *p = text.p, *end = text.p + text.len;
     if (text.len == 0)
@@ -119,7 +119,8 @@ static int url_path(struct gm_http_span path, struct gm_http_url *out)
 {
     if (memchr(path.p, '?', path.len) != NULL || memchr(path.p, '#', path.len) != NULL)
         return -GM_HTTP_E_URL_QUERY;
-    if (gm_http_scan_target(path.p, path.p + path.len) != path.p + path.len || !gm_http_escapes_valid(path))
+    if (gm_http_scan_target(path.p, path.p + path.len) != path.p + path.len ||
+        !gm_http_escapes_valid(path))
         return -GM_HTTP_E_URL_PATH;
     while (path.len > 0 && path.p[path.len - 1] == '/')
         path.len--;
@@ -174,10 +175,10 @@ int gm_http_percent_decode(struct gm_http_span text, char *out, size_t cap)
     return (int)n;
 }
 
-/* Whether a decoded name can be told from a path and from a log line's end. */
+/* Whether a decoded name (never empty) can be told from a path and from a log line's end. */
 static bool service_name_valid(const char *name, size_t len)
 {
-    if (len == 0 || (len == 1 && name[0] == '.') || (len == 2 && name[0] == '.' && name[1] == '.'))
+    if ((len == 1 && name[0] == '.') || (len == 2 && name[0] == '.' && name[1] == '.'))
         return false;
     for (size_t i = 0; i < len; i++) {
         if (name[i] == '/' || name[i] == '\t' || !gm_http_is(name[i], GM_HTTP_C_VALUE))

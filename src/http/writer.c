@@ -1,7 +1,7 @@
 /*
  * Heads written into a lent buffer (http/writer.h). Pure.
- * Invariant: nothing is written of a line unless all of it is safe and fits, so what is in the buffer is always whole
- * lines.
+ * Invariant: nothing is written of a line unless all of it is safe and fits, so what is in the
+ * buffer is always whole lines.
  */
 #include "http/writer.h"
 
@@ -14,7 +14,13 @@ static const struct {
     uint16_t status;
     struct gm_http_span phrase;
 } reasons[] = {
-#define R(status, text) {status, {text, sizeof(text) - 1}}
+#define R(status, text)                                                                            \
+    {                                                                                              \
+        status,                                                                                    \
+        {                                                                                          \
+            text, sizeof(text) - 1                                                                 \
+        }                                                                                          \
+    }
     R(100, "Continue"),
     R(101, "Switching Protocols"),
     R(102, "Processing"),
@@ -135,11 +141,12 @@ static inline void put(struct gm_http_out *out, struct gm_http_span s)
     out->len += s.len;
 }
 
-int gm_http_write_request_line(struct gm_http_out *out, struct gm_http_span method, struct gm_http_span prefix,
-                               struct gm_http_span target, unsigned version_minor)
+int gm_http_write_request_line(struct gm_http_out *out, struct gm_http_span method,
+                               struct gm_http_span prefix, struct gm_http_span target,
+                               unsigned version_minor)
 {
-    bool safe = is_token(method) && prefix.len + target.len > 0 && all_target(prefix) && all_target(target);
-    GM_ASSERT(version_minor <= 1);
+    bool safe = version_minor <= 1 && is_token(method) && prefix.len + target.len > 0 &&
+                all_target(prefix) && all_target(target);
     if (!begin(out, safe, method.len + prefix.len + target.len + 12))
         return out->error;
     put(out, method);
@@ -153,11 +160,12 @@ int gm_http_write_request_line(struct gm_http_out *out, struct gm_http_span meth
 int gm_http_write_status_line(struct gm_http_out *out, unsigned version_minor, unsigned status,
                               struct gm_http_span reason)
 {
-    GM_ASSERT(version_minor <= 1 && status >= 100 && status <= 999);
-    char digits[4] = {(char)('0' + status / 100), (char)('0' + status / 10 % 10), (char)('0' + status % 10), ' '};
+    bool safe = version_minor <= 1 && status >= 100 && status <= 999 && all_value(reason);
+    char digits[4] = {(char)('0' + status / 100), (char)('0' + status / 10 % 10),
+                      (char)('0' + status % 10), ' '};
     if (reason.len == 0)
         reason = gm_http_reason(status);
-    if (!begin(out, all_value(reason), reason.len + 15))
+    if (!begin(out, safe, reason.len + 15))
         return out->error;
     put(out, version_minor == 1 ? GM_HTTP_LIT("HTTP/1.1 ") : GM_HTTP_LIT("HTTP/1.0 "));
     put(out, (struct gm_http_span){digits, 4});
@@ -166,7 +174,8 @@ int gm_http_write_status_line(struct gm_http_out *out, unsigned version_minor, u
     return 0;
 }
 
-int gm_http_write_field(struct gm_http_out *out, struct gm_http_span name, struct gm_http_span value)
+int gm_http_write_field(struct gm_http_out *out, struct gm_http_span name,
+                        struct gm_http_span value)
 {
     if (!begin(out, is_token(name) && all_value(value), name.len + value.len + 4))
         return out->error;
@@ -184,7 +193,8 @@ int gm_http_write_field_u64(struct gm_http_out *out, struct gm_http_span name, u
     return gm_http_write_field(out, name, (struct gm_http_span){digits, len});
 }
 
-int gm_http_write_fields(struct gm_http_out *out, const struct gm_http_fields *fields, uint8_t skip_flags)
+int gm_http_write_fields(struct gm_http_out *out, const struct gm_http_fields *fields,
+                         uint8_t skip_flags)
 {
     for (unsigned i = 0; i < fields->count && out->error == 0; i++) {
         const struct gm_http_field *f = &fields->list[i];
@@ -224,16 +234,19 @@ static void two_digits(char *out, unsigned v)
     out[1] = (char)('0' + v % 10);
 }
 
-/* Day, month and year of a count of days since 1970-01-01, proleptic Gregorian calendar. Counted in years that begin
- * in March, so that the leap day is the last of its year: months are then 153 days in every five. */
+/* Day, month and year of a count of days since 1970-01-01, proleptic Gregorian calendar. Counted in
+ * years that begin in March, so that the leap day is the last of its year: months are then 153 days
+ * in every five. */
 static void date_from_days(int64_t days, unsigned *year, unsigned *month, unsigned *day)
 {
     const int64_t days_0000_03_01 = 719468; /* from there to 1970-01-01 */
     const int64_t days_400_years = 146097;
-    /* One cycle is added so that the first months of year 0 do not go below zero; it is taken off the year again. */
+    /* One cycle is added so that the first months of year 0 do not go below zero; it is taken off
+     * the year again. */
     int64_t n = days + days_0000_03_01 + days_400_years;
     int64_t cycle = n / days_400_years, in_cycle = n % days_400_years;
-    /* Leap days gone by: one in 4 years (1460 days before each), none in 100 (36524), one in 400 (146096). */
+    /* Leap days gone by: one in 4 years (1460 days before each), none in 100 (36524), one in 400
+     * (146096). */
     int64_t y = (in_cycle - in_cycle / 1460 + in_cycle / 36524 - in_cycle / 146096) / 365;
     int64_t in_year = in_cycle - (365 * y + y / 4 - y / 100);
     int64_t m = (5 * in_year + 2) / 153;

@@ -1,6 +1,6 @@
 /*
- * What the http fuzz targets share: an assertion that stays on, and checks of what the parser promises about every
- * head that it accepts, written without the parser's own tables.
+ * What the http fuzz targets share: an assertion that stays on, and checks of what the parser
+ * promises about every head that it accepts, written without the parser's own tables.
  */
 #ifndef GM_FUZZ_HTTP_CHECK_H
 #define GM_FUZZ_HTTP_CHECK_H
@@ -27,9 +27,11 @@ static inline void check_fields(const struct gm_http_fields *fields, const char 
         check_inside(value, buf, len);
         GM_ASSERT(name.len > 0 && fields->list[i].id == gm_http_field_lookup(name.p, name.len));
         for (size_t j = 0; j < name.len; j++)
-            GM_ASSERT(name.p[j] > ' ' && name.p[j] < 0x7f && strchr("()<>@,;:\\\"/[]?={}", name.p[j]) == NULL);
+            GM_ASSERT(name.p[j] > ' ' && name.p[j] < 0x7f &&
+                      strchr("()<>@,;:\\\"/[]?={}", name.p[j]) == NULL);
         for (size_t j = 0; j < value.len; j++)
-            GM_ASSERT(value.p[j] == '\t' || ((unsigned char)value.p[j] >= ' ' && value.p[j] != 0x7f));
+            GM_ASSERT(value.p[j] == '\t' ||
+                      ((unsigned char)value.p[j] >= ' ' && value.p[j] != 0x7f));
         GM_ASSERT(value.len == 0 || (value.p[0] != ' ' && value.p[value.len - 1] != ' '));
         GM_ASSERT(gm_http_fields_has(fields, (enum gm_http_field_id)fields->list[i].id));
     }

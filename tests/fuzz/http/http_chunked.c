@@ -1,6 +1,6 @@
 /*
- * Fuzz target: the chunked decoder. Whole against pieces: the same data, the same end, the same trailers, the same
- * error; and what was decoded, encoded again, decodes to the same data.
+ * Fuzz target: the chunked decoder. Whole against pieces: the same data, the same end, the same
+ * trailers, the same error; and what was decoded, encoded again, decodes to the same data.
  */
 #include "check.h"
 

@@ -1,6 +1,6 @@
 /*
- * Fuzz target: request heads. Whole against pieces (cut by the first input byte), limits, framing rules, and
- * parse ∘ write ∘ parse = parse.
+ * Fuzz target: request heads. Whole against pieces (cut by the first input byte), limits, framing
+ * rules, and parse ∘ write ∘ parse = parse.
  */
 #include "check.h"
 
@@ -27,7 +27,8 @@ static void check_request(const struct gm_http_request *req, const char *buf, in
     GM_ASSERT(f->has_length == gm_http_fields_has(&req->fields, GM_HTTP_ID_CONTENT_LENGTH));
     GM_ASSERT(f->has_length == (f->body == GM_HTTP_BODY_LENGTH));
     GM_ASSERT(f->length <= (uint64_t)INT64_MAX && (f->length == 0 || f->has_length));
-    GM_ASSERT(f->upgrade == GM_HTTP_UPGRADE_NONE || (f->body != GM_HTTP_BODY_CHUNKED && f->length == 0));
+    GM_ASSERT(f->upgrade == GM_HTTP_UPGRADE_NONE ||
+              (f->body != GM_HTTP_BODY_CHUNKED && f->length == 0));
 
     struct gm_http_service_path service;
     if (req->form == GM_HTTP_FORM_ORIGIN && gm_http_service_split(req->target, &service) == 1) {
@@ -44,20 +45,24 @@ static void check_rewritten(const struct gm_http_request *req)
     struct gm_http_out out;
     size_t scanned = 0;
     gm_http_out_init(&out, buf, sizeof(buf));
-    (void)gm_http_write_request_line(&out, req->method, GM_HTTP_LIT(""), req->target, req->framing.version_minor);
+    (void)gm_http_write_request_line(&out, req->method, GM_HTTP_LIT(""), req->target,
+                                     req->framing.version_minor);
     (void)gm_http_write_fields(&out, &req->fields, 0);
     GM_ASSERT(gm_http_write_end(&out) == 0);
     if (out.len > GM_HTTP_HEAD_MAX)
         return;
     gm_http_request_init(&again, list_again, GM_HTTP_FIELDS_MAX, GM_HTTP_HEAD_MAX);
     GM_ASSERT(gm_http_parse_request(buf, out.len, &scanned, &again) == (int)out.len);
-    GM_ASSERT(gm_http_span_equal(req->target, again.target) && gm_http_span_equal(req->host, again.host));
+    GM_ASSERT(gm_http_span_equal(req->target, again.target) &&
+              gm_http_span_equal(req->host, again.host));
     GM_ASSERT(req->fields.count == again.fields.count && req->framing.body == again.framing.body);
-    GM_ASSERT(req->framing.length == again.framing.length && req->framing.keep_alive == again.framing.keep_alive);
+    GM_ASSERT(req->framing.length == again.framing.length &&
+              req->framing.keep_alive == again.framing.keep_alive);
     for (unsigned i = 0; i < again.fields.count; i++) {
         const struct gm_http_field *a = &req->fields.list[i], *b = &again.fields.list[i];
         GM_ASSERT(gm_http_span_equal(gm_http_field_name(a), gm_http_field_name(b)));
-        GM_ASSERT(gm_http_span_equal(gm_http_field_value(a), gm_http_field_value(b)) && a->flags == b->flags);
+        GM_ASSERT(gm_http_span_equal(gm_http_field_value(a), gm_http_field_value(b)) &&
+                  a->flags == b->flags);
     }
 }
 

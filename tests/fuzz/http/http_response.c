@@ -1,5 +1,6 @@
 /*
- * Fuzz target: response heads. Whole against pieces, and the framing rules of RFC 9112 §6.3 stated once more.
+ * Fuzz target: response heads. Whole against pieces, and the framing rules of RFC 9112 §6.3 stated
+ * once more.
  */
 #include "check.h"
 
@@ -10,8 +11,10 @@ static struct gm_http_field list[GM_HTTP_FIELDS_MAX];
 static void check_framing(const struct gm_http_response *res, enum gm_http_method method)
 {
     const struct gm_http_framing *f = &res->framing;
-    bool tunnel = res->status == 101 || (method == GM_HTTP_CONNECT && res->status >= 200 && res->status < 300);
-    bool none = method == GM_HTTP_HEAD || res->status < 200 || res->status == 204 || res->status == 304;
+    bool tunnel = res->status == 101 ||
+                  (method == GM_HTTP_CONNECT && res->status >= 200 && res->status < 300);
+    bool none =
+        method == GM_HTTP_HEAD || res->status < 200 || res->status == 204 || res->status == 304;
     GM_ASSERT(res->status >= 100 && res->status <= 999);
     if (tunnel)
         GM_ASSERT(f->body == GM_HTTP_BODY_TUNNEL && !f->keep_alive);

@@ -1,6 +1,7 @@
 /*
- * Nanoseconds per head: how long parsing a request of about 700 bytes (a browser's), a small one and a response takes,
- * and what arrives in two pieces. Prints, judges nothing; best of several rounds, because the machine is shared.
+ * Nanoseconds per head: how long parsing a request of about 700 bytes (a browser's), a small one
+ * and a response takes, and what arrives in two pieces. Prints, judges nothing; best of several
+ * rounds, because the machine is shared.
  */
 #include <stdio.h>
 #include <string.h>
@@ -29,9 +30,10 @@ static const char browser[] =
 static const char small[] = "GET /services/echo/ HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n"
                             "Authorization: Bearer 0123456789abcdefghijklmnopqrstuvwxyz\r\n\r\n";
 
-static const char answer[] = "HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
-                             "Content-Type: application/json\r\nContent-Length: 1234\r\n"
-                             "Connection: keep-alive\r\nX-Request-Id: 0123456789abcdef\r\n\r\n";
+static const char answer[] =
+    "HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
+    "Content-Type: application/json\r\nContent-Length: 1234\r\n"
+    "Connection: keep-alive\r\nX-Request-Id: 0123456789abcdef\r\n\r\n";
 
 #define ROUNDS 20
 #define REPEAT 20000

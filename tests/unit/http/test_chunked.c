@@ -1,5 +1,6 @@
 /*
- * Chunked coding: good and bad bodies at every pair of cuts, limits, trailers, encoder and decoder against each other.
+ * Chunked coding: good and bad bodies at every pair of cuts, limits, trailers, encoder and decoder
+ * against each other.
  */
 #include "util.h"
 
@@ -28,7 +29,8 @@ static void feed(struct decoded *t, const char *text, size_t from, size_t to)
             break;
         if (t->result == GM_HTTP_CHUNKED_SCRATCH)
             gm_http_chunked_lend(&t->decoder, t->scratch, sizeof(t->scratch));
-        cr_assert(step.data.len == 0 || (step.data.p >= copy + n && step.data.p + step.data.len == copy + n + step.consumed));
+        cr_assert(step.data.len == 0 || (step.data.p >= copy + n &&
+                                         step.data.p + step.data.len == copy + n + step.consumed));
         cr_assert_eq(step.data.len > 0, t->result == GM_HTTP_CHUNKED_DATA);
         if (step.data.len > 0)
             memcpy(t->data + t->len, step.data.p, step.data.len);
@@ -59,7 +61,8 @@ static const struct good good_bodies[] = {
     {"000\r\n\r\n", "", 0},
     {"5\r\nhello\r\n0\r\n\r\n", "hello", 0},
     {"0000000000000005\r\nhello\r\n1;a=b;c=\"d e\"\r\n!\r\n0;x\r\n\r\n", "hello!", 0},
-    {"A\r\n0123456789\r\nb\r\n\r\n\r\n\r\n\r\nabc\r\n0\r\n\r\n", "0123456789\r\n\r\n\r\n\r\nabc", 0},
+    {"A\r\n0123456789\r\nb\r\n\r\n\r\n\r\n\r\nabc\r\n0\r\n\r\n", "0123456789\r\n\r\n\r\n\r\nabc",
+     0},
     {"1\r\na\r\n0\r\nX-Sum: 12\r\nEtag:\r\n\r\n", "a", 2},
     {"0\r\na:b\r\n\r\n", "", 1},
 };
@@ -76,10 +79,12 @@ Test(chunked, good_at_every_pair_of_cuts)
         for (size_t a = 0; a <= len; a++) {
             for (size_t b = a; b <= len; b++) {
                 decode(&t, text, len + 4, (size_t[2]){a, b});
-                cr_assert_eq(t.result, GM_HTTP_CHUNKED_DONE, "%s: %s", g->text, gm_http_error_name(t.result));
+                cr_assert_eq(t.result, GM_HTTP_CHUNKED_DONE, "%s: %s", g->text,
+                             gm_http_error_name(t.result));
                 cr_assert(gm_http_chunked_done(&t.decoder));
                 cr_assert_eq(t.consumed, len);
-                cr_assert(t.len == strlen(g->data) && memcmp(t.data, g->data, t.len) == 0, "%s", g->text);
+                cr_assert(t.len == strlen(g->data) && memcmp(t.data, g->data, t.len) == 0, "%s",
+                          g->text);
                 struct gm_http_field list[4];
                 struct gm_http_fields fields = {.list = list, .max = 4};
                 cr_assert_eq(gm_http_chunked_trailers(&t.decoder, &fields), g->trailers);
@@ -98,7 +103,10 @@ struct bad {
     size_t len;
     enum gm_http_error error;
 };
-#define BAD(text, error) {(text), sizeof(text) - 1, GM_HTTP_E_##error}
+#define BAD(text, error)                                                                           \
+    {                                                                                              \
+        (text), sizeof(text) - 1, GM_HTTP_E_##error                                                \
+    }
 
 static const struct bad bad_bodies[] = {
     BAD("\r\n", CHUNK_SIZE),
@@ -188,7 +196,8 @@ Test(chunked, trailers_are_bounded_by_the_scratch)
     gm_http_chunked_init(&d, scratch, 12);
     cr_assert_eq(gm_http_chunked_feed(&d, text, strlen(text), &step), GM_HTTP_CHUNKED_DONE);
     gm_http_chunked_init(&d, scratch, 11);
-    ASSERT_ERROR(gm_http_chunked_feed(&d, text, strlen(text), &step), GM_HTTP_E_TRAILER_TOO_LARGE, text);
+    ASSERT_ERROR(gm_http_chunked_feed(&d, text, strlen(text), &step), GM_HTTP_E_TRAILER_TOO_LARGE,
+                 text);
     gm_http_chunked_init(&d, NULL, 0);
     cr_assert_eq(gm_http_chunked_feed(&d, text, strlen(text), &step), GM_HTTP_CHUNKED_SCRATCH);
     cr_assert_eq(step.consumed, 3);
@@ -216,11 +225,13 @@ static int extensions(size_t n, unsigned count)
 Test(chunked, extensions_are_bounded)
 {
     cr_assert(extensions(GM_HTTP_CHUNK_EXTENSION_MAX, 1) >= 0);
-    ASSERT_ERROR(extensions(GM_HTTP_CHUNK_EXTENSION_MAX + 1, 1), GM_HTTP_E_CHUNK_EXTENSION, "one long");
+    ASSERT_ERROR(extensions(GM_HTTP_CHUNK_EXTENSION_MAX + 1, 1), GM_HTTP_E_CHUNK_EXTENSION,
+                 "one long");
     /* Each chunk's one data byte pays for one extension byte. */
     cr_assert(extensions(1, 100000) >= 0);
     cr_assert(extensions(101, GM_HTTP_CHUNK_EXCESS_MAX / 100 - 1) >= 0);
-    ASSERT_ERROR(extensions(101, GM_HTTP_CHUNK_EXCESS_MAX / 100 + 2), GM_HTTP_E_CHUNK_EXTENSION, "many");
+    ASSERT_ERROR(extensions(101, GM_HTTP_CHUNK_EXCESS_MAX / 100 + 2), GM_HTTP_E_CHUNK_EXTENSION,
+                 "many");
 }
 
 Test(chunked, heads)

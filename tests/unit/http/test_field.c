@@ -8,7 +8,8 @@ static struct gm_http_span span(const char *text)
     return (struct gm_http_span){text, strlen(text)};
 }
 
-/* Parses one field whose line is followed by `padding` bytes, so that both the wide and the narrow lookup are met. */
+/* Parses one field whose line is followed by `padding` bytes, so that both the wide and the narrow
+ * lookup are met. */
 static uint8_t id_by_parser(struct gm_http_span name, size_t padding, int *result)
 {
     struct gm_http_field fields[2];
@@ -46,17 +47,20 @@ Test(field, every_known_name_is_found_whatever_its_case)
         }
         cr_assert_eq(gm_http_field_lookup(name.p, name.len), (enum gm_http_field_id)id);
         cr_assert_eq(gm_http_field_lookup(upper, name.len), (enum gm_http_field_id)id);
-        /* Names whose value is left empty here but must not be are refused after they were found. */
+        /* Names whose value is left empty here but must not be are refused after they were found.
+         */
         for (size_t padding = 0; padding < 40; padding += 39) {
             int result;
             uint8_t found = id_by_parser((struct gm_http_span){mixed, name.len}, padding, &result);
-            cr_assert(found == id || result == -GM_HTTP_E_LENGTH_INVALID || result == -GM_HTTP_E_CODING_INVALID,
+            cr_assert(found == id || result == -GM_HTTP_E_LENGTH_INVALID ||
+                          result == -GM_HTTP_E_CODING_INVALID,
                       "%.*s: %u", (int)name.len, mixed, found);
         }
     }
 }
 
-/* Any single byte changed makes a name another name: unknown, or refused if the byte is no tchar. */
+/* Any single byte changed makes a name another name: unknown, or refused if the byte is no tchar.
+ */
 Test(field, near_misses_are_not_known)
 {
     for (unsigned id = 1; id < GM_HTTP_ID_COUNT; id++) {
@@ -81,11 +85,12 @@ Test(field, near_misses_are_not_known)
     }
     cr_assert_eq(gm_http_field_lookup("", 0), GM_HTTP_ID_OTHER);
     cr_assert_eq(gm_http_field_lookup("t", 1), GM_HTTP_ID_OTHER);
-    cr_assert_eq(gm_http_field_lookup("sec-websocket-extensions-of-a-long-kind", 39), GM_HTTP_ID_OTHER);
+    cr_assert_eq(gm_http_field_lookup("sec-websocket-extensions-of-a-long-kind", 39),
+                 GM_HTTP_ID_OTHER);
 }
 
-/* Each byte value is or is not allowed in a name, a value and a target, whether the 16-byte scan or the byte loop meets
- * it; the reference is written out from the RFCs here once more. */
+/* Each byte value is or is not allowed in a name, a value and a target, whether the 16-byte scan or
+ * the byte loop meets it; the reference is written out from the RFCs here once more. */
 Test(field, byte_classes)
 {
     for (unsigned c = 0; c < 256; c++) {
@@ -103,7 +108,8 @@ Test(field, byte_classes)
             int n = snprintf(text, sizeof(text), "GET / HTTP/1.0\r\n%s: a\r\n\r\n", name);
             text[16 + at] = (char)c;
             parse_request(&t, text, (size_t)n);
-            cr_assert_eq(t.result == n, token || (c == ':' && at > 0), "name byte 0x%02x at %u", c, at);
+            cr_assert_eq(t.result == n, token || (c == ':' && at > 0), "name byte 0x%02x at %u", c,
+                         at);
             free(t.copy);
             n = snprintf(text, sizeof(text), "GET / HTTP/1.0\r\nA: %s\r\n\r\n", filler);
             text[19 + at] = (char)c;
@@ -122,12 +128,19 @@ Test(field, byte_classes)
 Test(field, find)
 {
     struct parsed_request t;
-    const char *text = "GET / HTTP/1.0\r\nX-Forwarded-For: 1\r\nX-A: 2\r\nx-forwarded-for: 3\r\n\r\n";
+    const char *text =
+        "GET / HTTP/1.0\r\nX-Forwarded-For: 1\r\nX-A: 2\r\nx-forwarded-for: 3\r\n\r\n";
     parse_request(&t, text, strlen(text));
     unsigned from = 0;
-    ASSERT_SPAN(gm_http_field_value(gm_http_fields_find(&t.req.fields, GM_HTTP_ID_X_FORWARDED_FOR, NULL)), "1");
-    ASSERT_SPAN(gm_http_field_value(gm_http_fields_find(&t.req.fields, GM_HTTP_ID_X_FORWARDED_FOR, &from)), "1");
-    ASSERT_SPAN(gm_http_field_value(gm_http_fields_find(&t.req.fields, GM_HTTP_ID_X_FORWARDED_FOR, &from)), "3");
+    ASSERT_SPAN(
+        gm_http_field_value(gm_http_fields_find(&t.req.fields, GM_HTTP_ID_X_FORWARDED_FOR, NULL)),
+        "1");
+    ASSERT_SPAN(
+        gm_http_field_value(gm_http_fields_find(&t.req.fields, GM_HTTP_ID_X_FORWARDED_FOR, &from)),
+        "1");
+    ASSERT_SPAN(
+        gm_http_field_value(gm_http_fields_find(&t.req.fields, GM_HTTP_ID_X_FORWARDED_FOR, &from)),
+        "3");
     cr_assert_null(gm_http_fields_find(&t.req.fields, GM_HTTP_ID_X_FORWARDED_FOR, &from));
     cr_assert_null(gm_http_fields_find(&t.req.fields, GM_HTTP_ID_DATE, NULL));
     cr_assert(gm_http_fields_has(&t.req.fields, GM_HTTP_ID_OTHER));
@@ -160,8 +173,9 @@ Test(field, error_table)
     cr_assert_eq(gm_http_error_status(-GM_HTTP_E_TARGET_TOO_LONG), 414);
     cr_assert_eq(gm_http_error_status(-GM_HTTP_E_EXPECT_UNKNOWN), 417);
     cr_assert_str_eq(gm_http_error_name(-GM_HTTP_E_HOST_MISSING), "HOST_MISSING");
-    static const int strangers[] = {0, 1, -1, GM_HTTP_E_FIRST, -GM_HTTP_E_FIRST, GM_HTTP_E_END, -GM_HTTP_E_END,
-                                    INT32_MAX, INT32_MIN};
+    static const int strangers[] = {
+        0,         1,        -1, GM_HTTP_E_FIRST, -GM_HTTP_E_FIRST, GM_HTTP_E_END, -GM_HTTP_E_END,
+        INT32_MAX, INT32_MIN};
     for (unsigned i = 0; i < sizeof(strangers) / sizeof(strangers[0]); i++) {
         cr_assert_eq(gm_http_error_status(strangers[i]), 500);
         cr_assert_str_eq(gm_http_error_name(strangers[i]), "UNKNOWN");

@@ -1,9 +1,10 @@
 /*
- * Requests: what is accepted and what it means; one bad example or more per error; smuggling; cuts at every byte.
+ * Requests: what is accepted and what it means; one bad example or more per error; smuggling; cuts
+ * at every byte.
  */
 #include "util.h"
 
-#define H "Host: a\r\n"
+#define H   "Host: a\r\n"
 #define END "\r\n"
 
 struct bad {
@@ -11,7 +12,10 @@ struct bad {
     size_t len;
     enum gm_http_error error;
 };
-#define BAD(text, error) {(text), sizeof(text) - 1, GM_HTTP_E_##error}
+#define BAD(text, error)                                                                           \
+    {                                                                                              \
+        (text), sizeof(text) - 1, GM_HTTP_E_##error                                                \
+    }
 
 static const struct bad bad_requests[] = {
     /* Line ends. */
@@ -90,7 +94,8 @@ static const struct bad bad_requests[] = {
     BAD("GET / HTTP/1.1\r\n" H "X\x80: b\r\n\r\n", FIELD_NAME),
     BAD("GET / HTTP/1.1\r\n" H "X\0: b\r\n\r\n", FIELD_NAME),
     BAD("GET / HTTP/1.1\r\n" H "Content\rLength: 1\r\n\r\n", BARE_CR),
-    BAD("GET / HTTP/1.1\r\n" H "Content\x0dLength: 1\r\nMore-Of-It: 0123456789abcdef\r\n\r\n", BARE_CR),
+    BAD("GET / HTTP/1.1\r\n" H "Content\x0dLength: 1\r\nMore-Of-It: 0123456789abcdef\r\n\r\n",
+        BARE_CR),
     BAD("GET / HTTP/1.1\r\n" H "X\r\n\r\n", FIELD_NO_COLON),
     BAD("GET / HTTP/1.1\r\n" H "X\r\nY: 0123456789 0123456789 0123456789\r\n\r\n", FIELD_NO_COLON),
     BAD("GET / HTTP/1.1\r\n Host: a\r\n\r\n", FIELD_FOLD),
@@ -133,11 +138,16 @@ static const struct bad bad_requests[] = {
     BAD("POST / HTTP/1.1\r\n" H "Content-Length: 5, 5\r\n\r\n", LENGTH_DUPLICATE),
     BAD("POST / HTTP/1.1\r\n" H "Content-Length: 5\r\nContent-Length: 5\r\n\r\n", LENGTH_DUPLICATE),
     BAD("POST / HTTP/1.1\r\n" H "Content-Length: 5\r\ncontent-length: 6\r\n\r\n", LENGTH_DUPLICATE),
-    BAD("POST / HTTP/1.1\r\n" H "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", LENGTH_AND_CODING),
-    BAD("POST / HTTP/1.1\r\n" H "transfer-encoding: x\r\nContent-Length: 5\r\n\r\n", LENGTH_AND_CODING),
-    BAD("POST / HTTP/1.1\r\n" H "Transfer-Encoding: \r\nContent-Length: 5\r\n\r\n", LENGTH_AND_CODING),
-    BAD("POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", CODING_INVALID),
-    BAD("POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\nTransfer-encoding: identity\r\n\r\n", CODING_INVALID),
+    BAD("POST / HTTP/1.1\r\n" H "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        LENGTH_AND_CODING),
+    BAD("POST / HTTP/1.1\r\n" H "transfer-encoding: x\r\nContent-Length: 5\r\n\r\n",
+        LENGTH_AND_CODING),
+    BAD("POST / HTTP/1.1\r\n" H "Transfer-Encoding: \r\nContent-Length: 5\r\n\r\n",
+        LENGTH_AND_CODING),
+    BAD("POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+        CODING_INVALID),
+    BAD("POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\nTransfer-encoding: identity\r\n\r\n",
+        CODING_INVALID),
     BAD("POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked, chunked\r\n\r\n", CODING_INVALID),
     BAD("POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked, gzip\r\n\r\n", CODING_INVALID),
     BAD("POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked;q=1\r\n\r\n", CODING_INVALID),
@@ -167,11 +177,15 @@ static const struct bad bad_requests[] = {
     BAD("GET / HTTP/1.1\r\n" H "Connection: upgrade\r\nUpgrade: a/\r\n\r\n", UPGRADE_INVALID),
     BAD("GET / HTTP/1.1\r\n" H "Connection: upgrade\r\nUpgrade: /a\r\n\r\n", UPGRADE_INVALID),
     BAD("GET / HTTP/1.1\r\n" H "Connection: upgrade\r\nUpgrade:\r\n\r\n", UPGRADE_INVALID),
-    BAD("GET / HTTP/1.1\r\n" H "Connection: upgrade\r\nUpgrade: a\r\nUpgrade: b\r\n\r\n", UPGRADE_INVALID),
+    BAD("GET / HTTP/1.1\r\n" H "Connection: upgrade\r\nUpgrade: a\r\nUpgrade: b\r\n\r\n",
+        UPGRADE_INVALID),
     BAD("POST / HTTP/1.1\r\n" H "Expect: 200-ok\r\n\r\n", EXPECT_UNKNOWN),
-    BAD("POST / HTTP/1.1\r\n" H "Expect: 100-continue\r\nExpect: 100-continue\r\n\r\n", EXPECT_UNKNOWN),
-    BAD("GET / HTTP/1.1\r\n" H "Authorization: a\r\nAuthorization: b\r\n\r\n", CREDENTIAL_DUPLICATE),
-    BAD("GET / HTTP/1.1\r\n" H "Proxy-Authorization: a\r\nproxy-authorization: a\r\n\r\n", CREDENTIAL_DUPLICATE),
+    BAD("POST / HTTP/1.1\r\n" H "Expect: 100-continue\r\nExpect: 100-continue\r\n\r\n",
+        EXPECT_UNKNOWN),
+    BAD("GET / HTTP/1.1\r\n" H "Authorization: a\r\nAuthorization: b\r\n\r\n",
+        CREDENTIAL_DUPLICATE),
+    BAD("GET / HTTP/1.1\r\n" H "Proxy-Authorization: a\r\nproxy-authorization: a\r\n\r\n",
+        CREDENTIAL_DUPLICATE),
 };
 
 #define BAD_COUNT (sizeof(bad_requests) / sizeof(bad_requests[0]))
@@ -196,10 +210,12 @@ Test(request, bad_is_refused_alike_at_every_cut)
     }
 }
 
-/* Every error of the table that a request can meet has an example above (or a test of its own below). */
+/* Every error of the table that a request can meet has an example above (or a test of its own
+ * below). */
 Test(request, every_request_error_has_an_example)
 {
-    static const enum gm_http_error elsewhere[] = {GM_HTTP_E_TARGET_TOO_LONG, GM_HTTP_E_FIELD_TOO_MANY,
+    static const enum gm_http_error elsewhere[] = {GM_HTTP_E_TARGET_TOO_LONG,
+                                                   GM_HTTP_E_FIELD_TOO_MANY,
                                                    GM_HTTP_E_HEAD_TOO_LARGE, GM_HTTP_E_STATUS_LINE};
     for (int e = GM_HTTP_E_BARE_CR; e < GM_HTTP_E_CHUNK_SIZE; e++) {
         bool found = false;
@@ -245,7 +261,8 @@ Test(request, good_is_complete_exactly_at_its_last_byte)
         for (size_t cut = 0; cut <= len; cut++) {
             struct parsed_request t;
             parse_request(&t, text, cut);
-            cr_assert_eq(t.result, cut < len ? 0 : (int)len, "%s at %zu: %s", text, cut, gm_http_error_name(t.result));
+            cr_assert_eq(t.result, cut < len ? 0 : (int)len, "%s at %zu: %s", text, cut,
+                         gm_http_error_name(t.result));
             free(t.copy);
             cr_assert_eq(request_split(text, len, cut), (int)len);
         }
@@ -267,7 +284,8 @@ Test(request, what_follows_the_head_is_left_alone)
 Test(request, origin_form)
 {
     struct parsed_request t;
-    const char *text = "PATCH /a%20b//c?x=1?y HTTP/1.1\r\nHOST: Ex.Ample:81 \r\nX-Odd:  v 1\t\r\ncookie:a\r\n\r\n";
+    const char *text =
+        "PATCH /a%20b//c?x=1?y HTTP/1.1\r\nHOST: Ex.Ample:81 \r\nX-Odd:  v 1\t\r\ncookie:a\r\n\r\n";
     parse_request(&t, text, strlen(text));
     cr_assert_eq(t.result, (int)strlen(text));
     cr_assert_eq(t.req.form, GM_HTTP_FORM_ORIGIN);
@@ -340,7 +358,9 @@ Test(request, keep_alive)
 {
     cr_assert(framing_of("GET / HTTP/1.1\r\n" H END).keep_alive);
     cr_assert(!framing_of("GET / HTTP/1.1\r\n" H "Connection: x, CLOSE\r\n\r\n").keep_alive);
-    cr_assert(!framing_of("GET / HTTP/1.1\r\n" H "Connection: keep-alive\r\nConnection: close\r\n\r\n").keep_alive);
+    cr_assert(
+        !framing_of("GET / HTTP/1.1\r\n" H "Connection: keep-alive\r\nConnection: close\r\n\r\n")
+             .keep_alive);
     cr_assert(!framing_of("GET / HTTP/1.0\r\n\r\n").keep_alive);
     cr_assert(framing_of("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n").keep_alive);
     cr_assert(!framing_of("GET / HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n").keep_alive);
@@ -349,15 +369,21 @@ Test(request, keep_alive)
 
 Test(request, bodies_and_expectations)
 {
-    struct gm_http_framing f = framing_of("GET / HTTP/1.1\r\n" H "Content-Length: 0\r\nExpect: 100-continue\r\n\r\n");
+    struct gm_http_framing f =
+        framing_of("GET / HTTP/1.1\r\n" H "Content-Length: 0\r\nExpect: 100-continue\r\n\r\n");
     cr_assert(f.has_length && f.body == GM_HTTP_BODY_LENGTH && f.length == 0 && !f.expect_continue);
-    f = framing_of("PUT / HTTP/1.1\r\n" H "Content-Length: 9223372036854775807\r\nExpect: 100-continue\r\n\r\n");
+    f = framing_of("PUT / HTTP/1.1\r\n" H
+                   "Content-Length: 9223372036854775807\r\nExpect: 100-continue\r\n\r\n");
     cr_assert(f.length == INT64_MAX && f.expect_continue);
-    f = framing_of("PUT / HTTP/1.0\r\n" H "Content-Length: 5\r\nExpect: 100-continue\r\nTE: trailers\r\n\r\n");
+    f = framing_of("PUT / HTTP/1.0\r\n" H
+                   "Content-Length: 5\r\nExpect: 100-continue\r\nTE: trailers\r\n\r\n");
     cr_assert(f.length == 5 && !f.expect_continue && !f.te_trailers);
-    f = framing_of("PUT / HTTP/1.1\r\n" H "Transfer-Encoding: ChunKed\r\nExpect: 100-continue\r\n\r\n");
-    cr_assert(f.body == GM_HTTP_BODY_CHUNKED && !f.has_length && f.length == 0 && f.expect_continue);
-    f = framing_of("GET / HTTP/1.1\r\n" H "TE: gzip\r\nTE: deflate, Trailers\r\nConnection: TE\r\n\r\n");
+    f = framing_of("PUT / HTTP/1.1\r\n" H
+                   "Transfer-Encoding: ChunKed\r\nExpect: 100-continue\r\n\r\n");
+    cr_assert(f.body == GM_HTTP_BODY_CHUNKED && !f.has_length && f.length == 0 &&
+              f.expect_continue);
+    f = framing_of("GET / HTTP/1.1\r\n" H
+                   "TE: gzip\r\nTE: deflate, Trailers\r\nConnection: TE\r\n\r\n");
     cr_assert(f.te_trailers && f.body == GM_HTTP_BODY_NONE);
     cr_assert(!framing_of("GET / HTTP/1.1\r\n" H "TE: trailersx\r\n\r\n").te_trailers);
 }
@@ -365,17 +391,22 @@ Test(request, bodies_and_expectations)
 Test(request, upgrade)
 {
     struct parsed_request t;
-    const char *text = "GET / HTTP/1.1\r\n" H "Connection: UPGRADE\r\nUpgrade: WebSocket, x/2\r\n\r\n";
+    const char *text =
+        "GET / HTTP/1.1\r\n" H "Connection: UPGRADE\r\nUpgrade: WebSocket, x/2\r\n\r\n";
     parse_request(&t, text, strlen(text));
     cr_assert_eq(t.req.framing.upgrade, GM_HTTP_UPGRADE_WEBSOCKET);
     ASSERT_SPAN(t.req.framing.protocol, "WebSocket, x/2");
     free(t.copy);
-    cr_assert_eq(framing_of("GET / HTTP/1.1\r\n" H "Connection: upgrade\r\nUpgrade: h2c\r\n\r\n").upgrade,
-                 GM_HTTP_UPGRADE_OTHER);
-    cr_assert_eq(framing_of("GET / HTTP/1.1\r\n" H "Upgrade: websocket\r\n\r\n").upgrade, GM_HTTP_UPGRADE_NONE);
-    cr_assert_eq(framing_of("GET / HTTP/1.1\r\n" H "Connection: upgrade\r\n\r\n").upgrade, GM_HTTP_UPGRADE_NONE);
-    cr_assert_eq(framing_of("GET / HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n").upgrade,
+    cr_assert_eq(
+        framing_of("GET / HTTP/1.1\r\n" H "Connection: upgrade\r\nUpgrade: h2c\r\n\r\n").upgrade,
+        GM_HTTP_UPGRADE_OTHER);
+    cr_assert_eq(framing_of("GET / HTTP/1.1\r\n" H "Upgrade: websocket\r\n\r\n").upgrade,
                  GM_HTTP_UPGRADE_NONE);
+    cr_assert_eq(framing_of("GET / HTTP/1.1\r\n" H "Connection: upgrade\r\n\r\n").upgrade,
+                 GM_HTTP_UPGRADE_NONE);
+    cr_assert_eq(
+        framing_of("GET / HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n").upgrade,
+        GM_HTTP_UPGRADE_NONE);
     cr_assert_eq(framing_of("POST / HTTP/1.1\r\n" H "Connection: upgrade\r\nUpgrade: h2c\r\n"
                             "Content-Length: 1\r\n\r\n")
                      .upgrade,
@@ -404,10 +435,12 @@ Test(request, hop_by_hop_fields_are_flagged)
         {"Trailer", 0},
         {"Authorization", 0},
     };
-    const char *text = "POST / HTTP/1.1\r\nHost: a\r\nConnection: x-MINE, cookie,absent , also-absent\r\nX-Mine: 1\r\n"
-                       "x-mine: 2\r\nX-Mined: 3\r\nCookie: c\r\nKeep-Alive: 5\r\nTE: trailers\r\nUpgrade: x\r\n"
-                       "Proxy-Authorization: p\r\nProxy-Connection: q\r\nTransfer-Encoding: chunked\r\n"
-                       "Trailer: t\r\nAuthorization: z\r\n\r\n";
+    const char *text =
+        "POST / HTTP/1.1\r\nHost: a\r\nConnection: x-MINE, cookie,absent , also-absent\r\nX-Mine: "
+        "1\r\n"
+        "x-mine: 2\r\nX-Mined: 3\r\nCookie: c\r\nKeep-Alive: 5\r\nTE: trailers\r\nUpgrade: x\r\n"
+        "Proxy-Authorization: p\r\nProxy-Connection: q\r\nTransfer-Encoding: chunked\r\n"
+        "Trailer: t\r\nAuthorization: z\r\n\r\n";
     parse_request(&t, text, strlen(text));
     cr_assert_eq(t.req.fields.count, sizeof(want) / sizeof(want[0]));
     for (unsigned i = 0; i < t.req.fields.count; i++) {
@@ -419,10 +452,12 @@ Test(request, hop_by_hop_fields_are_flagged)
 
 Test(request, methods)
 {
-    static const char *const names[] = {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"};
+    static const char *const names[] = {"GET",     "HEAD",    "POST",  "PUT",  "DELETE",
+                                        "CONNECT", "OPTIONS", "TRACE", "PATCH"};
     static const char idempotent[] = {1, 1, 0, 1, 1, 0, 1, 1, 0};
     for (unsigned i = 0; i < 9; i++) {
-        enum gm_http_method m = gm_http_method_lookup((struct gm_http_span){names[i], strlen(names[i])});
+        enum gm_http_method m =
+            gm_http_method_lookup((struct gm_http_span){names[i], strlen(names[i])});
         cr_assert_eq(m, (enum gm_http_method)(GM_HTTP_GET + i));
         cr_assert_eq(gm_http_method_idempotent(m), idempotent[i]);
     }
@@ -478,8 +513,9 @@ Test(request, the_longest_value_fits_its_length)
     free(text);
 }
 
-/* A byte-by-byte drip of the largest head costs about as much as one scan of it: no rescans. Quadratic work would be
- * two thousand million byte steps, far beyond the ten seconds allowed even under a sanitizer. */
+/* A byte-by-byte drip of the largest head costs about as much as one scan of it: no rescans.
+ * Quadratic work would be two thousand million byte steps, far beyond the ten seconds allowed even
+ * under a sanitizer. */
 Test(request, dripping_is_linear, .timeout = 10)
 {
     struct gm_http_field fields[1];
@@ -495,6 +531,7 @@ Test(request, dripping_is_linear, .timeout = 10)
         scanned = 0;
         for (size_t n = 0; n <= len; n++)
             cr_assert_eq(gm_http_parse_request(text, n, &scanned, &req), 0);
+        cr_assert_eq(gm_http_parse_request(text, len, &scanned, &req), 0, "nothing new");
         cr_assert_eq(scanned, len);
     }
     free(text);

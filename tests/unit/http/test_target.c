@@ -21,12 +21,15 @@ static const struct {
     const char *path;
 } good_urls[] = {
     {"http://a", GM_HTTP_SCHEME_HTTP, false, false, "a", "a", 80, ""},
-    {"HTTP://A.b-c_d:8080/", GM_HTTP_SCHEME_HTTP, false, false, "A.b-c_d", "A.b-c_d:8080", 8080, ""},
-    {"https://10.0.0.1/x/y//", GM_HTTP_SCHEME_HTTPS, true, false, "10.0.0.1", "10.0.0.1", 443, "/x/y"},
+    {"HTTP://A.b-c_d:8080/", GM_HTTP_SCHEME_HTTP, false, false, "A.b-c_d", "A.b-c_d:8080", 8080,
+     ""},
+    {"https://10.0.0.1/x/y//", GM_HTTP_SCHEME_HTTPS, true, false, "10.0.0.1", "10.0.0.1", 443,
+     "/x/y"},
     {"ws://a:1/p%20q", GM_HTTP_SCHEME_WS, false, false, "a", "a:1", 1, "/p%20q"},
     {"wss://a:65535", GM_HTTP_SCHEME_WSS, true, false, "a", "a:65535", 65535, ""},
     {"http://[::1]", GM_HTTP_SCHEME_HTTP, false, true, "::1", "[::1]", 80, ""},
-    {"http://[::ffff:1.2.3.4]:81/z", GM_HTTP_SCHEME_HTTP, false, true, "::ffff:1.2.3.4", "[::ffff:1.2.3.4]:81", 81, "/z"},
+    {"http://[::ffff:1.2.3.4]:81/z", GM_HTTP_SCHEME_HTTP, false, true, "::ffff:1.2.3.4",
+     "[::ffff:1.2.3.4]:81", 81, "/z"},
     {"unix:/run/a b.sock", GM_HTTP_SCHEME_UNIX, false, false, "", "", 0, "/run/a b.sock"},
     {"unix:/", GM_HTTP_SCHEME_UNIX, false, false, "", "", 0, "/"},
 };
@@ -92,10 +95,13 @@ Test(target, bad_urls)
 {
     struct gm_http_url u;
     for (size_t i = 0; i < sizeof(bad_urls) / sizeof(bad_urls[0]); i++)
-        ASSERT_ERROR(gm_http_url_parse(span(bad_urls[i].text), ALL, &u), bad_urls[i].error, bad_urls[i].text);
-    ASSERT_ERROR(gm_http_url_parse(span("https://a"), GM_HTTP_SCHEME_HTTP | GM_HTTP_SCHEME_UNIX, &u),
-                 GM_HTTP_E_URL_SCHEME_REFUSED, "https");
-    ASSERT_ERROR(gm_http_url_parse((struct gm_http_span){"unix:/a\0b", 9}, ALL, &u), GM_HTTP_E_URL_SOCKET, "NUL");
+        ASSERT_ERROR(gm_http_url_parse(span(bad_urls[i].text), ALL, &u), bad_urls[i].error,
+                     bad_urls[i].text);
+    ASSERT_ERROR(
+        gm_http_url_parse(span("https://a"), GM_HTTP_SCHEME_HTTP | GM_HTTP_SCHEME_UNIX, &u),
+        GM_HTTP_E_URL_SCHEME_REFUSED, "https");
+    ASSERT_ERROR(gm_http_url_parse((struct gm_http_span){"unix:/a\0b", 9}, ALL, &u),
+                 GM_HTTP_E_URL_SOCKET, "NUL");
     char path[200] = "unix:/";
     memset(path + 6, 'a', 106);
     cr_assert_eq(gm_http_url_parse(span(path), ALL, &u), 0);
@@ -107,7 +113,8 @@ Test(target, bad_urls)
     memset(host + 7, 'a', 256);
     ASSERT_ERROR(gm_http_url_parse(span(host), ALL, &u), GM_HTTP_E_URL_HOST, host);
     struct gm_http_span name, port;
-    ASSERT_ERROR(gm_http_authority_split((struct gm_http_span){host + 7, 256}, &name, &port), GM_HTTP_E_HOST_INVALID, "");
+    ASSERT_ERROR(gm_http_authority_split((struct gm_http_span){host + 7, 256}, &name, &port),
+                 GM_HTTP_E_HOST_INVALID, "");
     ASSERT_ERROR(gm_http_authority_split(span(""), &name, &port), GM_HTTP_E_HOST_INVALID, "");
 }
 
@@ -168,7 +175,8 @@ Test(target, services)
         size_t len = strlen(services[i].target);
         char *copy = copy_of(services[i].target, len);
         int r = gm_http_service_split((struct gm_http_span){copy, len}, &s);
-        cr_assert_eq(r, services[i].result, "%s: %d %s", services[i].target, r, gm_http_error_name(r));
+        cr_assert_eq(r, services[i].result, "%s: %d %s", services[i].target, r,
+                     gm_http_error_name(r));
         if (r == 1) {
             ASSERT_SPAN(s.raw_name, services[i].raw);
             cr_assert_str_eq(s.name, services[i].name);

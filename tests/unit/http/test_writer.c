@@ -17,14 +17,16 @@ Test(writer, request_head)
     char buf[256];
     struct gm_http_out out;
     gm_http_out_init(&out, buf, sizeof(buf));
-    cr_assert_eq(gm_http_write_request_line(&out, span("GET"), span("/prefix"), span("/a?b"), 1), 0);
+    cr_assert_eq(gm_http_write_request_line(&out, span("GET"), span("/prefix"), span("/a?b"), 1),
+                 0);
     cr_assert_eq(gm_http_write_field(&out, span("Host"), span("a:80")), 0);
     cr_assert_eq(gm_http_write_field_u64(&out, span("Content-Length"), 0), 0);
     cr_assert_eq(gm_http_write_field(&out, span("X-Empty"), (struct gm_http_span){NULL, 0}), 0);
     cr_assert_eq(gm_http_write_end(&out), 0);
     cr_assert_eq(gm_http_write_raw(&out, span("\n\0")), 0);
-    ASSERT_SPAN(((struct gm_http_span){buf, out.len}),
-                "GET /prefix/a?b HTTP/1.1\r\nHost: a:80\r\nContent-Length: 0\r\nX-Empty: \r\n\r\n\n");
+    ASSERT_SPAN(
+        ((struct gm_http_span){buf, out.len}),
+        "GET /prefix/a?b HTTP/1.1\r\nHost: a:80\r\nContent-Length: 0\r\nX-Empty: \r\n\r\n\n");
 }
 
 Test(writer, status_lines)
@@ -37,9 +39,10 @@ Test(writer, status_lines)
     (void)gm_http_write_status_line(&out, 1, 999, span(""));
     (void)gm_http_write_status_line(&out, 1, 404, span("Not \xff here"));
     cr_assert_eq(out.error, 0);
-    ASSERT_SPAN(((struct gm_http_span){buf, out.len}),
-                "HTTP/1.1 200 OK\r\nHTTP/1.0 431 Request Header Fields Too Large\r\nHTTP/1.1 999 \r\n"
-                "HTTP/1.1 404 Not \xff here\r\n");
+    ASSERT_SPAN(
+        ((struct gm_http_span){buf, out.len}),
+        "HTTP/1.1 200 OK\r\nHTTP/1.0 431 Request Header Fields Too Large\r\nHTTP/1.1 999 \r\n"
+        "HTTP/1.1 404 Not \xff here\r\n");
 }
 
 Test(writer, refuses_what_could_break_a_line)
@@ -75,16 +78,32 @@ Test(writer, refuses_what_could_break_a_line)
     char buf[64];
     struct gm_http_out out;
     gm_http_out_init(&out, buf, sizeof(buf));
-    ASSERT_ERROR(gm_http_write_field(&out, span(""), span("v")), GM_HTTP_E_OUT_UNSAFE, "empty name");
+    ASSERT_ERROR(gm_http_write_field(&out, span(""), span("v")), GM_HTTP_E_OUT_UNSAFE,
+                 "empty name");
     gm_http_out_init(&out, buf, sizeof(buf));
     ASSERT_ERROR(gm_http_write_field(&out, span("a:b"), span("v")), GM_HTTP_E_OUT_UNSAFE, "colon");
     gm_http_out_init(&out, buf, sizeof(buf));
-    ASSERT_ERROR(gm_http_write_request_line(&out, span("GET"), span(""), span(""), 1), GM_HTTP_E_OUT_UNSAFE, "empty");
+    ASSERT_ERROR(gm_http_write_request_line(&out, span("GET"), span(""), span(""), 1),
+                 GM_HTTP_E_OUT_UNSAFE, "empty");
     gm_http_out_init(&out, buf, sizeof(buf));
-    ASSERT_ERROR(gm_http_write_request_line(&out, span("GET"), span(""), span("/a b"), 1), GM_HTTP_E_OUT_UNSAFE, "space");
+    ASSERT_ERROR(gm_http_write_request_line(&out, span("GET"), span(""), span("/a b"), 1),
+                 GM_HTTP_E_OUT_UNSAFE, "space");
+    static const unsigned statuses[] = {0, 99, 1000, 4294967295u};
+    for (size_t i = 0; i < 4; i++) {
+        gm_http_out_init(&out, buf, sizeof(buf));
+        ASSERT_ERROR(gm_http_write_status_line(&out, 1, statuses[i], span("OK")),
+                     GM_HTTP_E_OUT_UNSAFE, "status");
+    }
+    gm_http_out_init(&out, buf, sizeof(buf));
+    ASSERT_ERROR(gm_http_write_status_line(&out, 2, 200, span("OK")), GM_HTTP_E_OUT_UNSAFE,
+                 "version");
+    gm_http_out_init(&out, buf, sizeof(buf));
+    ASSERT_ERROR(gm_http_write_request_line(&out, span("GET"), span(""), span("/"), 2),
+                 GM_HTTP_E_OUT_UNSAFE, "version");
 }
 
-/* With every capacity too small the result is an error and whole lines only; with enough it is the head. */
+/* With every capacity too small the result is an error and whole lines only; with enough it is the
+ * head. */
 Test(writer, never_writes_past_its_capacity)
 {
     const char *want = "HTTP/1.1 200 OK\r\nA: b\r\nC: 12\r\n\r\n";
@@ -103,7 +122,8 @@ Test(writer, never_writes_past_its_capacity)
     }
     struct gm_http_out out;
     gm_http_out_init(&out, NULL, 0);
-    cr_assert_eq(gm_http_write_request_line(&out, span("GET"), span(""), span("/"), 0), -GM_HTTP_E_OUT_SPACE);
+    cr_assert_eq(gm_http_write_request_line(&out, span("GET"), span(""), span("/"), 0),
+                 -GM_HTTP_E_OUT_SPACE);
 }
 
 /* parse ∘ write ∘ parse = parse, on heads that have no optional white space to lose. */
@@ -121,7 +141,8 @@ Test(writer, parser_reads_what_was_written)
         parse_request(&t, heads[i], strlen(heads[i]));
         cr_assert(t.result > 0);
         gm_http_out_init(&out, buf, sizeof(buf));
-        (void)gm_http_write_request_line(&out, t.req.method, span(""), t.req.target, t.req.framing.version_minor);
+        (void)gm_http_write_request_line(&out, t.req.method, span(""), t.req.target,
+                                         t.req.framing.version_minor);
         (void)gm_http_write_fields(&out, &t.req.fields, 0);
         cr_assert_eq(gm_http_write_end(&out), 0);
         ASSERT_SPAN(((struct gm_http_span){buf, out.len}), heads[i]);
@@ -134,10 +155,12 @@ Test(writer, fields_are_skipped_by_flag)
     struct parsed_request t;
     char buf[128];
     struct gm_http_out out;
-    const char *text = "GET / HTTP/1.1\r\nHost: a\r\nConnection: X\r\nX: 1\r\nY: 2\r\nUpgrade: z\r\n\r\n";
+    const char *text =
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: X\r\nX: 1\r\nY: 2\r\nUpgrade: z\r\n\r\n";
     parse_request(&t, text, strlen(text));
     gm_http_out_init(&out, buf, sizeof(buf));
-    cr_assert_eq(gm_http_write_fields(&out, &t.req.fields, GM_HTTP_FIELD_HOP | GM_HTTP_FIELD_DERIVED), 0);
+    cr_assert_eq(
+        gm_http_write_fields(&out, &t.req.fields, GM_HTTP_FIELD_HOP | GM_HTTP_FIELD_DERIVED), 0);
     ASSERT_SPAN(((struct gm_http_span){buf, out.len}), "Y: 2\r\n");
     gm_http_out_init(&out, buf, 20);
     cr_assert_eq(gm_http_write_fields(&out, &t.req.fields, 0), -GM_HTTP_E_OUT_SPACE);
@@ -170,10 +193,11 @@ Test(writer, dates_against_the_c_library)
         size_t n = strftime(want, 8, "%a, ", &tm);
         n += (size_t)snprintf(want + n, sizeof(want) - n, "%02d ", tm.tm_mday);
         n += strftime(want + n, sizeof(want) - n, "%b ", &tm);
-        snprintf(want + n, sizeof(want) - n, "%04d %02d:%02d:%02d GMT", tm.tm_year + 1900, tm.tm_hour, tm.tm_min,
-                 tm.tm_sec);
+        snprintf(want + n, sizeof(want) - n, "%04d %02d:%02d:%02d GMT", tm.tm_year + 1900,
+                 tm.tm_hour, tm.tm_min, tm.tm_sec);
         gm_http_format_date(out, t);
-        cr_assert(span_is((struct gm_http_span){out, sizeof(out)}, want), "%lld: %.29s, not %s", (long long)t, out, want);
+        cr_assert(span_is((struct gm_http_span){out, sizeof(out)}, want), "%lld: %.29s, not %s",
+                  (long long)t, out, want);
     }
     gm_http_format_date(out, INT64_MAX);
     ASSERT_SPAN(((struct gm_http_span){out, sizeof(out)}), "Fri, 31 Dec 9999 23:59:59 GMT");

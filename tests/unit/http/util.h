@@ -1,6 +1,6 @@
 /*
- * Helpers of the http unit tests: parse a literal, at once or byte by byte, from an exactly sized heap copy so that
- * AddressSanitizer sees any read past the end.
+ * Helpers of the http unit tests: parse a literal, at once or byte by byte, from an exactly sized
+ * heap copy so that AddressSanitizer sees any read past the end.
  */
 #ifndef GM_TEST_HTTP_UTIL_H
 #define GM_TEST_HTTP_UTIL_H
@@ -42,7 +42,8 @@ static inline void parse_request(struct parsed_request *t, const char *text, siz
     t->result = gm_http_parse_request(t->copy, len, &scanned, &t->req);
 }
 
-static inline void parse_response(struct parsed_response *t, const char *text, enum gm_http_method method)
+static inline void parse_response(struct parsed_response *t, const char *text,
+                                  enum gm_http_method method)
 {
     size_t scanned = 0, len = strlen(text);
     t->copy = copy_of(text, len);
@@ -106,10 +107,11 @@ static inline bool span_is(struct gm_http_span span, const char *text)
     return span.len == strlen(text) && memcmp(span.p, text, span.len) == 0;
 }
 
-#define ASSERT_SPAN(span, text)                                                                                        \
-    cr_assert(span_is((span), (text)), "expected '%s', got '%.*s'", (text), (int)(span).len, (span).p)
-#define ASSERT_ERROR(result, code, what)                                                                               \
-    cr_assert_eq((result), -(int)(code), "%s: expected %s, got %d %s", (what), gm_http_error_name(code), (result),     \
-                 gm_http_error_name(result))
+#define ASSERT_SPAN(span, text)                                                                    \
+    cr_assert(span_is((span), (text)), "expected '%s', got '%.*s'", (text), (int)(span).len,       \
+              (span).p)
+#define ASSERT_ERROR(result, code, what)                                                           \
+    cr_assert_eq((result), -(int)(code), "%s: expected %s, got %d %s", (what),                     \
+                 gm_http_error_name(code), (result), gm_http_error_name(result))
 
 #endif

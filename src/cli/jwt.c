@@ -434,9 +434,10 @@ static size_t control_at(const char *p)
 static void print_text(const char *text, char quote)
 {
     for (const char *p = text; *p != '\0'; p++) {
+        const char *named = strchr("\nn\rr\tt", *p);
         size_t control = control_at(p);
-        if (*p == '\n')
-            (void)fputs("\\n", stdout);
+        if (named != NULL && control > 0)
+            (void)printf("\\%c", named[1]);
         else if (control > 0)
             (void)printf("\\x%02x", (unsigned char)p[control - 1]);
         else if (quote != '\0' && (*p == quote || *p == '\\'))

@@ -112,6 +112,6 @@ static inline bool span_is(struct gm_http_span span, const char *text)
               (span).p)
 #define ASSERT_ERROR(result, code, what)                                                           \
     cr_assert_eq((result), -(int)(code), "%s: expected %s, got %d %s", (what),                     \
-                 gm_http_error_name(code), (result), gm_http_error_name(result))
+                 gm_http_error_name((int)(code)), (result), gm_http_error_name(result))
 
 #endif

@@ -210,7 +210,6 @@ static int begin_data(struct gm_ws_reader *reader, const struct gm_ws_header *he
         reader->message_opcode = header->opcode;
         reader->message_len = 0;
         reader->begun = false;
-        reader->utf8 = UTF8_START;
     }
     /* message_len never exceeds message_max, so the difference cannot wrap. */
     if (reader->message_max != 0 && header->length > reader->message_max - reader->message_len)

@@ -113,7 +113,7 @@ struct gm_ws_reader {
     uint8_t message_opcode; /* 0 between messages */
     uint8_t opcode;         /* of the frame under way */
     uint8_t phase;          /* of the mask */
-    uint8_t utf8;           /* private: state of the text check */
+    uint8_t utf8;           /* private: state of the text check, 0 between messages */
     uint8_t scratch_len;
     bool fin;
     bool begun;                         /* FIRST was given */

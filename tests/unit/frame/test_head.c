@@ -428,6 +428,9 @@ Test(head, limits_of_fields_and_size)
     }
     n = (int)GM_FRAME_BLOCK_MAX;
     cr_assert_eq(gm_head_read_trailers(block, (size_t)n, &out), 0);
+    /* One byte more, and the field's own length says so: only the limit can refuse it. */
+    gm_frame_set_u16(block + 6, (uint16_t)(gm_frame_get_u16(block + 6) + 1));
+    block[n] = 'v';
     cr_assert_eq(gm_head_read_trailers(block, (size_t)n + 1, &out), -GM_E_PROTOCOL);
 }
 

@@ -63,16 +63,21 @@ void gm_store_fini(struct gm_store *store);
 /* A free buffer with one reference and fill 0, its bytes addressable; NULL: none. */
 struct gm_buf *gm_store_take(struct gm_store *store, enum gm_store_pool pool) GM_WARN_UNUSED;
 static inline uint32_t gm_store_free_count(const struct gm_store *store, enum gm_store_pool pool) { return store->pools[pool].free_count; }
-/* Receive pools: buffers that no slice holds (free, or lent to the kernel). */
-static inline uint32_t gm_store_unheld(const struct gm_store *store, enum gm_store_pool pool) {
-    return store->pools[pool].free_count + store->pools[pool].lent;
-}
-/* Makes bytes addressable that the kernel has written into a lent buffer (ASan only). */
-void gm_store_filled(const struct gm_buf *buf, uint32_t offset, uint32_t len);
-/* For a buffer lent to the kernel: poisons it whole (ASan only). */
-void gm_store_poison(const struct gm_buf *buf);
 
-/* Step 6: evacuates holders while a pool of this ring, or of any other, is short. */
+/* Receive pools of a back-end whose kernel picks the buffer: lends one (one reference: the kernel's; bytes stay poisoned until filled). */
+struct gm_buf *gm_store_lend(struct gm_store *store, enum gm_pool pool) GM_WARN_UNUSED;
+/* The kernel has written `len` bytes behind buf->fill; `last`: and is done with the buffer. Gives the slice: a reference of its own, or on
+ * the last one the kernel's. len 0 is allowed with `last`: the buffer is simply back. */
+gm_slice gm_store_filled(struct gm_store *store, struct gm_buf *buf, uint32_t len, bool last);
+
+/* Receive pools: buffers that no slice holds (free, or with the kernel). */
+static inline uint32_t gm_pool_unheld(const struct gm_pool_state *pool) { return pool->free_count + pool->lent; }
+
+/* Step 6: evacuates holders while a pool of this ring, or of any other, is short; sets the gauges. */
 void gm_store_relieve(struct gm_store *store);
+#define GM_RELIEVE_MAX 1024u /* holders asked per turn */
+
+/* The ring of the calling thread, or NULL. */
+extern _Thread_local struct gm_ring *gm_ring_current;
 
 #endif

@@ -15,6 +15,7 @@
 #include "ring/mailbox.h"
 #include "ring/ring.h"
 #include "ring/timer.h"
+#include "ring/uring_probe.h"
 
 /* Bound on what one turn delivers of each kind, so that no source of work starves the others. */
 #define GM_TURN_EVENTS_MAX 1024u
@@ -41,7 +42,7 @@
 struct gm_slot {
     struct gm_sock *sock; /* NULL: free */
     uint32_t generation;  /* 24 bits used */
-    uint32_t next_free;
+    uint32_t link;        /* free: the next free row; used: the descriptor (the end of a ring closes it when its owner has gone already) */
 };
 
 /* What a ring runs on. "Later" means from inside a later `wait`. */
@@ -49,8 +50,8 @@ struct gm_backend {
     const char *name;
     bool kernel_fds; /* false: descriptors are the back-end's own numbers (simulation); the core makes no system call on them */
 
-    /* On the ring's thread, before its first turn. Negative: `why` (GM_WHY_BYTES) holds cause and cure. `close`: all sockets are gone from
-     * the table already (the core closes their descriptors afterwards); cancels what is in flight and frees ring->backend_state. */
+    /* On the ring's thread, before its first turn. Negative: `why` (GM_WHY_BYTES) holds cause and cure. `close`: cancels what is in flight
+     * and frees ring->backend_state; touches no gm_sock (their owners may have gone; the core closes the descriptors afterwards). */
     int (*open)(struct gm_ring *ring, char *why);
     void (*close)(struct gm_ring *ring);
 
@@ -75,7 +76,8 @@ struct gm_backend {
     void (*detach)(struct gm_sock *sock);
 
     /* Submits what is queued, waits for at least one event, a wake or the timeout (0: do not wait; GM_WAIT_FOREVER), delivers at most
-     * GM_TURN_EVENTS_MAX events. When the core has sockets on ring->finished it passes 0. Nothing to do with clocks: the core reads them. */
+     * GM_TURN_EVENTS_MAX events. Calls gm_core_woken once, after the waiting and before the first delivery. When the core has sockets on
+     * ring->finished it passes 0. */
     void (*wait)(struct gm_ring *ring, uint64_t timeout_ns);
     /* Makes `to` return from its wait. `from`: the calling ring, NULL on any other thread. May be submitted with from's next wait. */
     void (*wake)(struct gm_ring *from, struct gm_ring *to);
@@ -85,6 +87,7 @@ struct gm_backend {
     void (*random)(struct gm_ring *ring, void *out, size_t len);
     void (*peer)(const struct gm_sock *sock, union gm_addr *out);
     uint16_t (*port)(const struct gm_listener *listener);
+    void (*close_fd)(struct gm_ring *ring, int fd);
     /* A chain of mail (first..last, linked by `next`, last->next NULL) for `to`, at the end of from's turn (from NULL: from outside). NULL:
      * straight into the mailbox. The simulation keeps it and calls gm_mailbox_publish(&to->mailbox, first, last) when its time comes. */
     void (*post)(struct gm_ring *from, struct gm_ring *to, struct gm_mail *first, struct gm_mail *last);
@@ -103,13 +106,15 @@ struct gm_ring {
     uint64_t now_ns;
     int64_t wall_s;
     uint64_t gap_ns;
+    uint64_t waiting_ns; /* the timeout of the wait under way */
     const struct gm_backend *backend;
     void *backend_state;
     struct gm_rings *rings;
     void *user;
     uint16_t index;
     bool stopping;                /* set by the stop mail */
-    bool opened, initialised;     /* what gm_rings_join has to undo */
+    bool woken;                   /* gm_core_woken has been called in this turn */
+    bool opened, initialised;     /* what the end of the ring has to undo */
     struct gm_list soon, flush;   /* gm_task */
     struct gm_list finished;      /* gm_sock: gone from the back-end, to be told in the next turn */
     struct gm_list starved[GM_POOL_COUNT]; /* gm_sock.node, for the back-end: receives that found no buffer, first come first served */
@@ -143,7 +148,7 @@ struct gm_rings {
     uint32_t count;
     struct gm_ring **ring; /* each in a mapping of its own */
     struct gm_counter_set counters;
-    void *backend_shared;   /* back-end's own, for all rings (probed features) */
+    struct gm_uring_features features; /* io_uring only */
     char *features_off;     /* our copy */
     char describe[GM_WHY_BYTES];
 
@@ -151,6 +156,7 @@ struct gm_rings {
     pthread_mutex_t lock;
     pthread_cond_t moved;
     uint32_t started, failed, ended; /* under lock */
+    int first_error;                 /* under lock */
     bool go;                         /* under lock: every ring has opened, or the start has failed */
     char why[GM_WHY_BYTES];
     _Atomic uint32_t stop_asked;     /* any thread, exchange acq_rel: only the first posts the stop mail */
@@ -163,12 +169,21 @@ struct gm_rings {
 
 /* Makes this ring the calling thread's own (gm_ring_self, counters). gm_core_turn does it by itself. */
 void gm_core_enter(struct gm_ring *ring);
+/* The calling thread has no ring any more. */
+void gm_core_leave(void);
+/* From inside `wait`: the waiting is over. Reads the clock (before anything is delivered, so that callbacks see the right time). */
+void gm_core_woken(struct gm_ring *ring);
 /* One whole turn. Simulation: with `wait` that never blocks. False once the ring has been asked to stop. */
 bool gm_core_turn(struct gm_ring *ring);
 /* When the ring next has something to do of its own accord: 0 now (mail, tasks, finished sockets), a time, or GM_WAIT_FOREVER. */
 uint64_t gm_core_next_ns(struct gm_ring *ring);
-/* Delivers and forgets everything that would only be told in a later turn (finished sockets). For ends of rings and tests. */
+/* Ends the sockets that are finished: closes, frees the row, tells. Step 1 of the turn. */
 void gm_core_finish_all(struct gm_ring *ring);
+
+/* Opens the ring on the calling thread: clock, back-end, `init` of the program. Negative: `why` is filled, gm_core_end undoes the rest. */
+int gm_core_begin(struct gm_ring *ring, char *why);
+/* On the ring's thread, when no ring runs turns any more: back-end and descriptors of sockets left over. Idempotent. */
+void gm_core_end(struct gm_ring *ring);
 
 /* ---- Delivery, called by back-ends from inside wait ------------------------------------------------------------------------------------ */
 

@@ -71,6 +71,9 @@ const char *gm_rings_describe(const struct gm_rings *rings);
 /* How many rings gm_rings_start would choose for count 0. */
 uint32_t gm_rings_default_count(void);
 
+struct gm_counter_set;
+/* The raw counters: block i belongs to ring i, the last one to the control thread, which attaches itself. Any thread. */
+struct gm_counter_set *gm_rings_counters(struct gm_rings *rings);
 struct gm_ring *gm_rings_get(struct gm_rings *rings, uint32_t index);
 uint32_t gm_ring_index(const struct gm_ring *ring);
 struct gm_rings *gm_ring_rings(const struct gm_ring *ring);
@@ -220,8 +223,8 @@ int gm_sock_connect(struct gm_ring *ring, struct gm_sock *sock, const union gm_a
 void gm_sock_recv(struct gm_sock *sock, enum gm_pool pool, uint64_t bytes);
 /* Grant not yet used. */
 uint64_t gm_sock_recv_left(const struct gm_sock *sock);
-/* Starts the one send that may be under way: at most GM_SEND_IOV entries, borrowed with their bytes until on_sent, which comes in the same or
- * the next turn: a send never waits for the peer. `more`: further bytes follow at once (MSG_MORE). -EAGAIN: one is under way. */
+/* Starts the one send that may be under way: at most GM_SEND_IOV entries (the array is borrowed for the call, the bytes until on_sent, or
+ * until on_closed when closed meanwhile). on_sent comes in the same or the next turn: a send never waits for the peer. `more`: further bytes follow at once (MSG_MORE). -EAGAIN: one is under way. */
 int gm_sock_send(struct gm_sock *sock, const struct iovec *iov, unsigned count, bool more) GM_WARN_UNUSED;
 #define GM_SEND_IOV 64u
 bool gm_sock_sending(const struct gm_sock *sock);
@@ -235,6 +238,8 @@ bool gm_sock_is_open(const struct gm_sock *sock);
 void gm_sock_detach(struct gm_sock *sock);
 /* Link sockets: keep unsent bytes in our scheduler and not in the kernel (TCP_NOTSENT_LOWAT). */
 void gm_sock_set_lowat(struct gm_sock *sock, uint32_t bytes);
+/* Closes a descriptor got from on_accept or on_detached that nobody adopts (a simulated one is no descriptor of the kernel's). */
+void gm_ring_close_fd(struct gm_ring *ring, int fd);
 /* Peer's address. */
 void gm_sock_peer(const struct gm_sock *sock, union gm_addr *out);
 

@@ -191,11 +191,12 @@ static int framing_byte(struct gm_http_chunked *d, char c)
 int gm_http_chunked_feed(struct gm_http_chunked *d, const char *buf, size_t len,
                          struct gm_http_chunked_step *step)
 {
+    GM_ASSERT(d->state != DONE);
+    *step = (struct gm_http_chunked_step){0, {buf, 0}};
+    if (len == 0)
+        return GM_HTTP_CHUNKED_MORE;
     const char *p = buf, *end = buf + len;
     int result = GM_HTTP_CHUNKED_MORE;
-    GM_ASSERT(d->state != DONE);
-
-    step->data = (struct gm_http_span){buf, 0};
     while (p < end && result == GM_HTTP_CHUNKED_MORE) {
         int r = 0;
         if (d->state == DATA) {

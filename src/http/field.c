@@ -342,6 +342,8 @@ bool gm_http_span_equal(struct gm_http_span a, struct gm_http_span b)
 
 bool gm_http_list_next(struct gm_http_span *rest, struct gm_http_span *element)
 {
+    if (rest->len == 0)
+        return false;
     const char *p = rest->p, *end = rest->p + rest->len;
     while (p < end) {
         const char *stop = memchr(p, ',', (size_t)(end - p));
@@ -385,6 +387,8 @@ int gm_http_hex_value(char c)
 
 bool gm_http_escapes_valid(struct gm_http_span text)
 {
+    if (text.len == 0)
+        return true;
     const char *p = text.p, *end = text.p + text.len;
     while (p < end && (p = memchr(p, '%', (size_t)(end - p))) != NULL) {
         if (end - p < 3 || !gm_http_is(p[1], GM_HTTP_C_HEX) || !gm_http_is(p[2], GM_HTTP_C_HEX))

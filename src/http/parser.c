@@ -248,6 +248,8 @@ static int request_parse(const char *buf, const char *end, struct gm_http_reques
 
 int gm_http_parse_request(const char *buf, size_t len, size_t *scanned, struct gm_http_request *req)
 {
+    if (len == 0)
+        return 0;
     size_t limit = len < req->head_max ? len : req->head_max;
     int r = worth_parsing(buf, limit, *scanned) ? request_parse(buf, buf + limit, req) : 0;
     if (r != 0)
@@ -315,6 +317,8 @@ static int response_parse(const char *buf, const char *end, enum gm_http_method 
 int gm_http_parse_response(const char *buf, size_t len, size_t *scanned, enum gm_http_method method,
                            struct gm_http_response *res)
 {
+    if (len == 0)
+        return 0;
     size_t limit = len < res->head_max ? len : res->head_max;
     int r = worth_parsing(buf, limit, *scanned) ? response_parse(buf, buf + limit, method, res) : 0;
     if (r != 0)

@@ -65,9 +65,9 @@ static int port_parse(struct gm_http_span text)
 int gm_http_authority_split(struct gm_http_span text, struct gm_http_span *host,
                             struct gm_http_span *port)
 {
-    const char *p = text.p, *end = text.p + text.len;
     if (text.len == 0)
         return -GM_HTTP_E_HOST_INVALID;
+    const char *p = text.p, *end = text.p + text.len;
     const char *stop = *p == '[' ? ipv6_end(p, end) : name_end(p, end);
     if (stop == NULL || stop == p || stop - p > GM_HTTP_HOST_MAX)
         return -GM_HTTP_E_HOST_INVALID;
@@ -130,7 +130,6 @@ static int url_path(struct gm_http_span path, struct gm_http_url *out)
 
 int gm_http_url_parse(struct gm_http_span text, unsigned schemes, struct gm_http_url *out)
 {
-    const char *end = text.p + text.len;
     unsigned i = 0, count = sizeof(schemes_known) / sizeof(schemes_known[0]);
     *out = (struct gm_http_url){0};
     for (; i < count; i++) {
@@ -141,6 +140,7 @@ int gm_http_url_parse(struct gm_http_span text, unsigned schemes, struct gm_http
     }
     if (i == count)
         return -GM_HTTP_E_URL_SCHEME;
+    const char *end = text.p + text.len;
     if (!(schemes_known[i].scheme & schemes))
         return -GM_HTTP_E_URL_SCHEME_REFUSED;
     out->scheme = (uint8_t)schemes_known[i].scheme;
@@ -158,10 +158,12 @@ int gm_http_url_parse(struct gm_http_span text, unsigned schemes, struct gm_http
 
 int gm_http_percent_decode(struct gm_http_span text, char *out, size_t cap)
 {
-    const char *p = text.p, *end = text.p + text.len;
-    size_t n = 0;
     if (!gm_http_escapes_valid(text))
         return -GM_HTTP_E_TARGET;
+    if (text.len == 0)
+        return 0;
+    const char *p = text.p, *end = text.p + text.len;
+    size_t n = 0;
     while (p < end) {
         if (n == cap)
             return -GM_HTTP_E_TARGET;
@@ -190,9 +192,9 @@ static bool service_name_valid(const char *name, size_t len)
 int gm_http_service_split(struct gm_http_span target, struct gm_http_service_path *out)
 {
     const struct gm_http_span layout = GM_HTTP_LIT("/services");
-    const char *p = target.p + layout.len, *end = target.p + target.len;
     if (target.len < layout.len || memcmp(target.p, layout.p, layout.len) != 0)
         return 0;
+    const char *p = target.p + layout.len, *end = target.p + target.len;
     if (p < end && *p != '/' && *p != '?')
         return 0;
     if (p == end || *p == '?')

@@ -107,14 +107,12 @@ void gm_http_out_init(struct gm_http_out *out, char *p, size_t cap)
 
 static bool all_value(struct gm_http_span s)
 {
-    const char *end = s.p + s.len;
-    return s.len == 0 || gm_http_scan_value(s.p, end) == end;
+    return s.len == 0 || gm_http_scan_value(s.p, s.p + s.len) == s.p + s.len;
 }
 
 static bool all_target(struct gm_http_span s)
 {
-    const char *end = s.p + s.len;
-    return s.len == 0 || gm_http_scan_target(s.p, end) == end;
+    return s.len == 0 || gm_http_scan_target(s.p, s.p + s.len) == s.p + s.len;
 }
 
 static bool is_token(struct gm_http_span s)

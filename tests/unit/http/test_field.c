@@ -161,6 +161,8 @@ Test(field, lists)
     cr_assert(!gm_http_list_next(&rest, &e));
     cr_assert(!gm_http_list_next(&rest, &e));
     cr_assert(gm_http_span_equal((struct gm_http_span){NULL, 0}, span("")));
+    rest = (struct gm_http_span){NULL, 0};
+    cr_assert(!gm_http_list_next(&rest, &e));
     cr_assert(!gm_http_span_equal(span("a"), span("A")));
 }
 

@@ -474,6 +474,7 @@ static int verdict(const char *text, size_t len, uint32_t head_max, uint16_t fie
     size_t scanned = 0;
     int once, drip = 0;
     gm_http_request_init(&req, fields, fields_max, head_max);
+    cr_assert_eq(gm_http_parse_request(NULL, 0, &scanned, &req), 0);
     once = gm_http_parse_request(text, len, &scanned, &req);
     scanned = 0;
     for (size_t n = 0; n <= len && drip == 0; n++)

@@ -188,6 +188,21 @@ Test(target, services)
     }
 }
 
+/* An empty span may have no address. */
+Test(target, nothing_at_all)
+{
+    const struct gm_http_span nothing = {NULL, 0};
+    struct gm_http_service_path s;
+    struct gm_http_span host, port;
+    struct gm_http_url u;
+    char out[1];
+    cr_assert_eq(gm_http_service_split(nothing, &s), 0);
+    cr_assert_eq(gm_http_service_split(span("/serv"), &s), 0);
+    cr_assert_eq(gm_http_url_parse(nothing, ALL, &u), -GM_HTTP_E_URL_SCHEME);
+    cr_assert_eq(gm_http_authority_split(nothing, &host, &port), -GM_HTTP_E_HOST_INVALID);
+    cr_assert_eq(gm_http_percent_decode(nothing, out, 0), 0);
+}
+
 Test(target, a_service_name_has_a_limit)
 {
     struct gm_http_service_path s;

@@ -15,6 +15,7 @@ enum conn_state {
     CONN_OPEN,
     CONN_CLOSING,   /* draining the queue before FIN */
     CONN_LINGERING, /* FIN sent, input is discarded */
+    CONN_BROKEN, /* memory ran out while writing: the owner hears of it in the flush step */
     CONN_CLOSED,
 };
 
@@ -55,18 +56,26 @@ static void conn_cork_drop(struct gm_conn *conn) {
     conn->cork_start = conn->cork_used = 0;
 }
 
+/* A failed send, told at once: we are in a callback of our own. */
 static void conn_break(struct gm_conn *conn, int error) {
-    if (!gm_conn_is_open(conn)) {
+    if (!gm_conn_is_open(conn) && conn->state != CONN_BROKEN) {
         gm_conn_abort(conn, true);
         return;
     }
+    conn->state = CONN_BROKEN;
     conn->ops->on_broken(conn, error);
+}
+
+/* Memory ran out inside a write: told later, so that no owner is called back from its own call. */
+static void conn_starve(struct gm_conn *conn) {
+    if (conn->state == CONN_OPEN || conn->state == CONN_CONNECTING) conn->state = CONN_BROKEN;
+    gm_conn_kick(conn);
 }
 
 static bool conn_push(struct gm_conn *conn, gm_slice slice) {
     if (GM_LIKELY(gm_chain_push(&conn->out, gm_ring_segs(gm_conn_ring(conn)), slice) == 0)) return true;
     gm_slice_put(slice);
-    conn_break(conn, -GM_E_NOMEM);
+    conn_starve(conn);
     return false;
 }
 
@@ -93,7 +102,7 @@ void *gm_conn_reserve(struct gm_conn *conn, size_t need) {
     if (conn->cork == NULL) {
         conn->cork = gm_ring_block(gm_conn_ring(conn), need <= GM_BLOCK_SMALL_BYTES ? GM_BLOCK_SMALL : GM_BLOCK_HEAD);
         if (conn->cork == NULL) {
-            conn_break(conn, -GM_E_NOMEM);
+            conn_starve(conn);
             return NULL;
         }
         conn->cork_start = conn->cork_used = 0;
@@ -141,7 +150,11 @@ void gm_conn_write_slice(struct gm_conn *conn, gm_slice slice) {
         gm_slice_put(slice);
         return;
     }
-    if (!conn_cork_queue(conn)) {
+    gm_conn_push(conn, slice);
+}
+
+void gm_conn_push(struct gm_conn *conn, gm_slice slice) {
+    if (!gm_conn_is_open(conn) || !conn_cork_queue(conn)) {
         gm_slice_put(slice);
         return;
     }
@@ -186,6 +199,10 @@ static void conn_send(struct gm_conn *conn) {
 
 static void conn_flush(struct gm_task *task) {
     struct gm_conn *conn = GM_CONTAINER_OF(task, struct gm_conn, flush);
+    if (conn->state == CONN_BROKEN) {
+        conn->ops->on_broken(conn, -GM_E_NOMEM);
+        return;
+    }
     if (conn->state == CONN_CONNECTING || conn->state == CONN_CLOSED) return;
     if (conn->state == CONN_OPEN && conn->ops->on_flush != NULL && !conn->blocked) conn->ops->on_flush(conn);
     if (conn->state != CONN_CLOSED) conn_send(conn);
@@ -278,8 +295,8 @@ void gm_conn_finish(struct gm_conn *conn) {
 }
 
 void gm_conn_close(struct gm_conn *conn) {
-    if (!gm_conn_is_open(conn)) return;
-    if (conn->state == CONN_CONNECTING) {
+    if (!gm_conn_is_open(conn) && conn->state != CONN_BROKEN) return;
+    if (conn->state == CONN_CONNECTING || conn->state == CONN_BROKEN) {
         gm_conn_abort(conn, false);
         return;
     }

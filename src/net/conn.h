@@ -30,7 +30,8 @@ struct gm_conn_ops {
     void (*on_flush)(struct gm_conn *conn);
     /* Queued bytes have left: `bytes` of them; gm_conn_queued tells what is left. */
     void (*on_sent)(struct gm_conn *conn, size_t bytes);
-    /* A send failed, or memory for the queue ran out (-GM_E_NOMEM). The owner closes. */
+    /* A send failed, or memory for the queue ran out (-GM_E_NOMEM): nothing is written or read any more. The owner closes. Never called from
+     * within a write. */
     void (*on_broken)(struct gm_conn *conn, int error);
     /* gm_conn_dial is over. */
     void (*on_connect)(struct gm_conn *conn, int error);
@@ -71,6 +72,8 @@ static inline void gm_conn_recv(struct gm_conn *conn, enum gm_pool pool, uint64_
 void gm_conn_write(struct gm_conn *conn, const void *bytes, size_t len);
 /* Queues the slice (taken) behind what is queued: copied when small, else by reference. */
 void gm_conn_write_slice(struct gm_conn *conn, gm_slice slice);
+/* The same, never copied: for pieces that already lie in a block of this ring. */
+void gm_conn_push(struct gm_conn *conn, gm_slice slice);
 /* A contiguous place for a writer: `need` bytes at most GM_BLOCK_HEAD_BYTES, borrowed until gm_conn_commit in the same callback. NULL: out of
  * memory, the connection is broken. */
 void *gm_conn_reserve(struct gm_conn *conn, size_t need);

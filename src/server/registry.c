@@ -38,14 +38,19 @@ struct gm_registry *gm_registry_new(struct gm_ring *ring, struct gm_registry **r
     return registry;
 }
 
-static void card_release(struct gm_card *card) {
-    if (atomic_fetch_sub_explicit(&card->holders, 1, memory_order_acq_rel) != 1) return;
+#define HOLD_RING ((uint64_t)1 << 32)
+
+static void card_release(struct gm_card *card, uint64_t hold) {
+    if (atomic_fetch_sub_explicit(&card->holds, hold, memory_order_acq_rel) != hold) return;
     free(card->joined);
     free(card);
 }
 
+void gm_card_begin(struct gm_card *card) { atomic_fetch_add_explicit(&card->holds, 1, memory_order_relaxed); }
+void gm_card_end(struct gm_card *card) { card_release(card, 1); }
+
 static void service_free(struct service *service) {
-    for (uint32_t i = 0; i < service->count; i++) card_release(service->cards[i]);
+    for (uint32_t i = 0; i < service->count; i++) card_release(service->cards[i], HOLD_RING);
     free(service->cards);
     free(service);
 }
@@ -129,7 +134,7 @@ static void card_left(struct gm_mail *mail) {
         if (service->count == 0) registry_drop_service(registry, service);
         break;
     }
-    card_release(card);
+    card_release(card, HOLD_RING);
 }
 
 struct gm_card *gm_card_new(struct gm_registry *registry) {
@@ -143,7 +148,7 @@ struct gm_card *gm_card_new(struct gm_registry *registry) {
     }
     card->left = card->joined + rings;
     card->ring = (uint16_t)gm_ring_index(registry->ring);
-    atomic_store_explicit(&card->holders, rings, memory_order_relaxed);
+    atomic_store_explicit(&card->holds, HOLD_RING * rings, memory_order_relaxed);
     gm_counter_add(GM_COUNTER_ALLOCATIONS, 2);
     return card;
 }
@@ -164,7 +169,7 @@ void gm_card_withdraw(struct gm_registry *registry, struct gm_card *card) {
     card_tell(registry, card, card->left, card_left);
 }
 
-static uint32_t card_load(const struct gm_card *card) { return atomic_load_explicit(&card->outstanding, memory_order_relaxed); }
+static uint32_t card_load(const struct gm_card *card) { return (uint32_t)atomic_load_explicit(&card->holds, memory_order_relaxed); }
 
 static bool card_usable(const struct gm_card *card, const struct gm_card *not) {
     return card != not && atomic_load_explicit(&card->state, memory_order_relaxed) == GM_CARD_READY && card_load(card) < card->stream_limit;

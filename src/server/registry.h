@@ -28,12 +28,14 @@ struct gm_card {
     uint32_t link_index, link_generation; /* on ring `ring` */
     uint32_t lane, stream_limit;
     uint16_t ring;
-    /* Requests given to the link and not yet ended. Writers: any ring, relaxed; readers: any ring. A hint for balancing, publishes nothing. */
-    _Atomic uint32_t outstanding;
+    uint32_t request_window; /* READY.window: request bytes a stream may send before the first credit */
+    /* Low half: requests given to the link and not yet ended, the figure that balancing reads; high half: rings that list the card. Writers: any
+     * ring, acq_rel; whoever brings the whole to 0 frees the card. */
+    _Atomic uint64_t holds;
+    /* Round trip of the link. Writer: the link's ring; readers: any; relaxed, a hint. */
+    _Atomic uint64_t rtt_ns;
     /* enum gm_card_state. Writer: the link's ring; readers: any. Publishes nothing: a request that meets an ended link is refused there. */
     _Atomic uint32_t state;
-    /* Rings that still list the card. acq_rel: the last one frees it. */
-    _Atomic uint32_t holders;
     struct gm_card_news *joined, *left; /* one entry per ring */
 };
 
@@ -52,6 +54,9 @@ void gm_card_withdraw(struct gm_registry *registry, struct gm_card *card);
  * best elsewhere; ties go round. `not` (may be NULL) is left out: the link that a first attempt failed on. NULL: none. The card is borrowed
  * until the turn's end. */
 struct gm_card *gm_registry_pick(struct gm_registry *registry, const char *service, size_t len, const struct gm_card *not);
+/* A request is given to the link, and ends. Between the two the card stays valid. */
+void gm_card_begin(struct gm_card *card);
+void gm_card_end(struct gm_card *card);
 /* Links of the service that this ring knows of, ready or not. */
 unsigned gm_registry_links(const struct gm_registry *registry, const char *service, size_t len);
 /* Calls `each` for every service: name and number of agents (distinct subjects). For /health. */

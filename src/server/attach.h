@@ -1,0 +1,32 @@
+/* Attaching: an agent's request for /agent becomes a link on the ring that its service and lane name.
+ *
+ * The accepting ring authenticates and chooses the lane, then hands the socket over by mail; the link's ring answers 101 and greets. */
+#ifndef GM_SERVER_ATTACH_H
+#define GM_SERVER_ATTACH_H
+
+#include "link/link.h"
+#include "server/admit.h"
+
+/* A link on its ring. */
+struct gm_server_link {
+    struct gm_link link;
+    struct gm_server_ring *ctx;
+    struct gm_card *card; /* set while up */
+    struct gm_timer expiry;
+    uint32_t index, generation;
+    uint32_t lane;
+    int64_t expires_s;
+    char subject[GM_LINK_NAME_MAX], service[GM_LINK_NAME_MAX];
+};
+
+enum gm_admit_result gm_attach_request(struct gm_client *client, const struct gm_http_request *head);
+/* The client connection has been taken off its ring for hand-over; frees the client. */
+void gm_attach_detached(struct gm_client *client, int fd);
+/* The link of a handle, or NULL: it has gone. */
+struct gm_link *gm_attach_find(struct gm_server_ring *ctx, uint32_t index, uint32_t generation);
+/* Ends every link of this ring, politely. */
+void gm_attach_end_all(struct gm_server_ring *ctx);
+/* The ring has stopped: frees what is left. */
+void gm_attach_fini(struct gm_server_ring *ctx);
+
+#endif

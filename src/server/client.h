@@ -1,0 +1,62 @@
+/* A client connection of the server: HTTP/1.x in, one request at a time, whatever was pipelined behind it waiting.
+ *
+ * Owner: the ring that accepted it. It reads heads, decides (route, credential, policy), starts an exchange and feeds it the body; the exchange
+ * writes the answer. Reading is granted by the byte: a head at a time, then what the exchange has room for. */
+#ifndef GM_SERVER_CLIENT_H
+#define GM_SERVER_CLIENT_H
+
+#include "http/chunked.h"
+#include "http/parser.h"
+#include "net/conn.h"
+#include "server/context.h"
+
+/* What a connection may ask for, by the listener it came through. */
+enum gm_client_face { GM_FACE_PUBLIC, GM_FACE_METRICS, GM_FACE_HEALTH };
+
+enum gm_client_state {
+    GM_CLIENT_HEAD,     /* waiting for, or gathering, a request head */
+    GM_CLIENT_VERIFY,   /* the head is whole; its token waits for a turn at RSA */
+    GM_CLIENT_EXCHANGE, /* a request is under way */
+    GM_CLIENT_RAW,      /* upgraded: bytes both ways */
+    GM_CLIENT_LEAVING,  /* closing */
+};
+
+struct gm_attach;
+
+struct gm_client {
+    struct gm_conn conn;
+    struct gm_server_ring *ctx;
+    struct gm_exchange *exchange; /* set in EXCHANGE and RAW */
+    struct gm_chain input;        /* received, not yet used */
+    struct gm_buf *head;          /* an incomplete head, copied out of the receive buffers */
+    struct gm_attach *attach;     /* an agent's connection on its way to its ring */
+    struct gm_list node;          /* in ctx->clients */
+    struct gm_list queue;         /* in ctx->partial_heads or ctx->verify_waiting */
+    struct gm_holder holder;      /* while `input` waits */
+    struct gm_timer timer;        /* head, keep-alive, body or idle deadline, by state */
+    uint32_t head_len, head_scanned;
+    uint32_t head_copied;         /* of head_len: the front of `input`, copied and not yet taken off it */
+    uint8_t state, face;
+    bool close_after; /* no further request on this connection */
+    bool input_ended; /* the peer has sent FIN */
+    bool first_byte;  /* of the head under way has arrived */
+};
+
+/* Takes the accepted descriptor. */
+void gm_client_accept(struct gm_server_ring *ctx, int fd, enum gm_client_face face);
+/* The exchange has ended and its answer is queued; `clean`: the request was read to its end and the answer is whole, the connection may go on. */
+void gm_client_exchange_done(struct gm_client *client, bool clean);
+/* The same for an answer that could not be finished and has no framing to show it: cut with RST. */
+void gm_client_cut(struct gm_client *client, bool reset);
+/* Its token's turn at RSA has come. */
+void gm_client_verify_turn(struct gm_client *client);
+/* The exchange has more room for request bytes. */
+void gm_client_pump(struct gm_client *client);
+/* Hand-over begins: the input is dropped, gm_attach_detached follows. */
+void gm_client_hand_over(struct gm_client *client, struct gm_attach *attach);
+/* Activity of the exchange: moves the idle deadline. */
+void gm_client_touch(struct gm_client *client);
+/* Drain: idle connections close now, busy ones after their answer. */
+void gm_client_drain(struct gm_client *client);
+
+#endif

@@ -1,0 +1,89 @@
+/* What one ring of the server holds: the room in which clients, requests and links meet.
+ *
+ * Owner: one ring, except `shared`, which all rings read and of which the atomics alone are written. Nothing here is for other folders. */
+#ifndef GM_SERVER_CONTEXT_H
+#define GM_SERVER_CONTEXT_H
+
+#include "auth/cache.h"
+#include "auth/keyset.h"
+#include "base/counter.h"
+#include "config/config.h"
+#include "http/writer.h"
+#include "server/port.h"
+#include "server/registry.h"
+
+/* Requests of one ring under way at once; beyond it: 503 overload. A slot costs about 400 bytes, touched when first used. */
+#define GM_SERVER_EXCHANGES_MAX 16384u
+/* RSA verifications per turn: each takes 20 to 60 us, so that a flood of unknown tokens costs the others at most a quarter of a millisecond. */
+#define GM_SERVER_VERIFY_PER_TURN 4u
+
+struct gm_client;
+struct gm_exchange;
+struct gm_far;
+struct gm_server_link;
+struct gm_lanes;
+
+enum gm_server_phase { GM_SERVER_RUNNING, GM_SERVER_DRAINING };
+
+/* One per process. Written before the rings start, except the atomics. */
+struct gm_server_shared {
+    const struct gm_server_config *config;
+    struct gm_rings *rings;
+    struct gm_keyset *keys;
+    struct gm_jwt_rules rules;
+    struct gm_lanes *lanes;
+    struct gm_server_ring **ring_contexts;
+    struct gm_port **ports;
+    struct gm_registry **registries;
+    int64_t started_wall_s;
+    uint32_t lane_count;
+    char instance[33]; /* random id of this process */
+    /* Rings whose clients have all gone, in a drain, and rings that have nothing left at all. Writers: each ring once, relaxed. */
+    _Atomic uint32_t rings_idle, rings_done;
+    /* Requests under way on all rings. Writers: any ring, relaxed; a limit and a figure, publishes nothing. */
+    _Atomic int64_t active_requests;
+};
+
+struct gm_server_ring {
+    struct gm_server_shared *shared;
+    struct gm_ring *ring;
+    struct gm_port port;
+    struct gm_registry *registry;
+    struct gm_token_cache tokens;
+    void *tokens_memory;
+
+    struct gm_listener public_listener, metrics_listener, health_listener;
+    struct gm_list clients;         /* every client connection */
+    struct gm_list partial_heads;   /* clients with an incomplete head in a block, oldest first */
+    struct gm_list verify_waiting;  /* clients whose token waits for its turn at RSA */
+    struct gm_mail verify_mail;     /* to ourselves: the next turn's RSA budget */
+    bool verify_mailed;
+    uint32_t verify_left; /* this turn's budget */
+    uint64_t verify_turn_ns;
+
+    struct gm_exchange *exchanges; /* slab of GM_SERVER_EXCHANGES_MAX */
+    uint32_t *exchange_free;       /* stack of free indices */
+    uint32_t exchange_free_count;
+    uint32_t exchange_used_count;
+
+    struct gm_far **fars; /* by ring of the near half: a slab of GM_SERVER_EXCHANGES_MAX, made at first use */
+    struct gm_server_link **links; /* table by link index */
+    uint32_t link_capacity, link_count, link_generation;
+    struct gm_list pulled_fars; /* far halves with bytes to report */
+    struct gm_task pulled_task;
+
+    enum gm_server_phase phase;
+    bool public_open;
+    struct gm_timer drain_timer;
+    uint64_t drain_deadline_ns;
+    bool idle_told, done_told;
+    char date[GM_HTTP_DATE_LEN];
+    int64_t date_wall_s;
+};
+
+/* Clients in verify_waiting get their turn in the next turn of the loop. */
+void gm_server_verify_later(struct gm_server_ring *ctx);
+/* The value of a Date field for this second; GM_HTTP_DATE_LEN bytes, borrowed. */
+const char *gm_server_date(struct gm_server_ring *ctx);
+
+#endif

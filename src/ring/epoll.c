@@ -25,6 +25,7 @@
 #define EP_READY GM_SOCK_BACKEND_BIT(3)
 #define EP_STARVED GM_SOCK_BACKEND_BIT(4)
 #define EP_WATCHED GM_SOCK_BACKEND_BIT(5)  /* in the epoll set */
+#define EP_TOLD GM_SOCK_BACKEND_BIT(6)     /* how the connect went has been told: what a failed socket reports later means nothing */
 
 /* One batch of epoll_wait: 6 KiB of stack-like memory, read once, in cache. What does not fit comes next turn, the kernel rotates. */
 #define EPOLL_EVENTS 512
@@ -314,6 +315,7 @@ static void sock_connected(struct gm_sock *sock) {
     int error = 0;
     socklen_t len = sizeof error;
     if (getsockopt(sock->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0) error = errno;
+    sock->flags |= EP_TOLD;
     gm_core_connected(sock, -error);
 }
 
@@ -328,7 +330,7 @@ static void event_deliver(struct gm_ring *ring, const struct epoll_event *event)
     if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) sock->flags |= EP_READABLE;
     if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) sock->flags |= EP_HUP;
     if (sock->flags & GM_SOCK_CONNECTING) {
-        if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) sock_connected(sock);
+        if ((sock->flags & EP_TOLD) == 0 && (events & (EPOLLOUT | EPOLLHUP | EPOLLERR))) sock_connected(sock);
     } else if ((sock->flags & EP_BLOCKED) && (events & (EPOLLOUT | EPOLLHUP | EPOLLERR))) {
         sock->flags &= ~EP_BLOCKED;
         gm_core_writable(sock);

@@ -165,7 +165,7 @@ static void ring_mail(struct sim_ring *ring, const struct sim_event *event) {
 
 void gm_sim_do(struct gm_sim *sim, struct gm_ring *ring, void (*fn)(void *arg), void *arg) {
     struct sim_ring *on = ring->backend_state;
-    GM_ASSERT(!on->in_turn && on->sim == sim);
+    GM_ASSERT(gm_ring_current == NULL && on->sim == sim);
     gm_core_enter(ring);
     on->in_turn = true;
     fn(arg);

@@ -226,6 +226,7 @@ static void end_detach(struct sim_end *end) {
     end->sock = NULL;
     end->node.ring = NULL;
     sock->backend = NULL;
+    if (sock->flags & GM_SOCK_CLOSING) sim_end_close(end, (sock->flags & GM_SOCK_RESET) != 0); /* it was closed while leaving */
     gm_core_finish(sock);
 }
 

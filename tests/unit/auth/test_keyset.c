@@ -78,10 +78,10 @@ Test(keyset, rsa_4096_and_odd_wrapping)
 Test(keyset, label_is_free)
 {
     struct gm_public_key key;
-    char text[2048] = "-----BEGIN SOMETHING-----\n";
+    char text[2048];
     const char *body = strchr(key_a_public, '\n') + 1;
-    strncat(text, body, (size_t)(strstr(body, "-----END") - body));
-    strncat(text, "-----END SOMETHING-----", 30);
+    snprintf(text, sizeof(text), "-----BEGIN SOMETHING-----\n%.*s-----END SOMETHING-----",
+             (int)(strstr(body, "-----END") - body), body);
     cr_assert_eq(gm_public_key_parse(&key, "a", text, strlen(text), &error), 0, "%s", error.text);
 }
 

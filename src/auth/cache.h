@@ -9,9 +9,9 @@
  *
  * Collisions: the slot is found by XXH3-128 under a random secret, but an accepted token is
  * recognised only when its stored bytes are all equal (constant-time compare), so that no collision
- * can lend anyone another's rights. The bytes themselves, not a SHA-256: comparing 700 of them
- * takes some 20 ns, hashing them over a microsecond. A refusal stores hash and length only: a
- * collision there needs the secret and can only refuse, for seconds.
+ * can lend anyone another's rights. The bytes themselves, not a SHA-256: comparing 700 of them was
+ * measured at 70 ns, hashing them at 570 ns (bundled wolfCrypt) to 3,200 ns (Debian's). A refusal
+ * stores hash and length only: a collision there needs the secret and can only refuse, for seconds.
  */
 #ifndef GM_AUTH_CACHE_H
 #define GM_AUTH_CACHE_H

@@ -18,7 +18,7 @@
  * final NUL. */
 bool gm_glob_match(const char *pattern, size_t pattern_len, const char *name, size_t name_len);
 
-/* True when `pattern` is well-formed (an unclosed class, an empty range or a final backslash is
+/* True when `pattern` is well-formed (an unclosed or empty class or a final backslash is
  * not). */
 bool gm_glob_valid(const char *pattern, size_t pattern_len);
 

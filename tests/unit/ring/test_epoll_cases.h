@@ -31,15 +31,39 @@ struct echo_result {
 
 struct echo_result echo_run(const struct echo_plan *plan);
 
-/* Small behaviours, each a program of one ring with a connection to itself. They return false when the back-end cannot be had. */
-bool case_run_hangup(enum gm_io io);
-bool case_run_reset(enum gm_io io);
-bool case_run_short_send(enum gm_io io);
-bool case_run_exact_grant(enum gm_io io);
-bool case_run_close_inside(enum gm_io io);
-bool case_run_refused(enum gm_io io);
-bool case_run_drain(enum gm_io io);
-bool case_run_starved(enum gm_io io);
+/* A connection of a ring with itself, driven by a script that looks at it every few milliseconds. */
+struct peer {
+    struct gm_sock sock;
+    struct gm_chain held;      /* what `hold` keeps */
+    bool hold;
+    uint8_t *bytes;            /* what is being sent */
+    size_t to_send, sent, offered;
+    uint64_t received;
+    uint32_t recvs, ends, hangups, writables, short_sends, closes, connects;
+    int end_error, connect_error, send_error;
+    bool blocked, close_on_recv, open;
+};
+
+struct pair {
+    struct gm_ring *ring;
+    struct gm_rings *rings;
+    struct gm_listener listener;
+    union gm_addr addr;
+    struct peer client, server;
+    struct gm_timer tick;
+    uint32_t ticks, phase, quiet; /* quiet: ticks since the script last moved on */
+    uint32_t accepted, listener_closes;
+    bool (*script)(struct pair *pair); /* true: through; the rest is closed and checked */
+    bool through, done;
+};
+
+#define PAIR_TICK_NS 8000000ull
+/* False: this back-end cannot be had here. */
+bool pair_run(enum gm_io io, bool (*script)(struct pair *pair));
+/* Sends `bytes` of nothing in particular, as the socket takes them. */
+void peer_send(struct peer *peer, size_t bytes);
+/* The next phase of the script. */
+void pair_next(struct pair *pair);
 
 /* Asserts that nothing of the ring's memory is held but the buffer that is being filled. On the ring. */
 void case_check_memory(struct gm_ring *ring);

@@ -318,7 +318,8 @@ static void sim_wake(struct gm_ring *from, struct gm_ring *to) {
 #define SIM_WALL_START_S 1767225600
 
 static void sim_clock(struct gm_ring *ring, uint64_t *now_ns, int64_t *wall_s) {
-    *now_ns = ring->rings->config.sim->now_ns;
+    const struct gm_sim *sim = ring->rings->config.sim; /* NULL: `open` will refuse */
+    *now_ns = sim != NULL ? sim->now_ns : 0;
     *wall_s = SIM_WALL_START_S + (int64_t)(*now_ns / 1000000000u);
 }
 

@@ -468,3 +468,128 @@ Test(epoll, echo_epoll_hand_over, .timeout = 120) { echo_on(GM_IO_EPOLL, NULL, t
 Test(epoll, echo_sim, .timeout = 120) { echo_on(GM_IO_SIM, NULL, true, 2); }
 Test(epoll, echo_uring, .timeout = 120) { echo_on(GM_IO_URING, NULL, true, 2); }
 Test(epoll, echo_uring_bare, .timeout = 120) { echo_on(GM_IO_URING, "all", true, 2); }
+
+/* ---- What only epoll can be asked -------------------------------------------------------------------------------------------------------------- */
+
+static uint64_t counter_of(const struct pair *pair, enum gm_counter counter) { return gm_counter_sum(&pair->rings->counters, counter); }
+
+/* A lone request costs each end a wait, a receive and a send: on one ring that is both ends, four calls for a ping and its pong, and two
+ * waits. No epoll_ctl, no second look for the result of a send. */
+static uint32_t pings;
+static uint64_t enters_before, turns_before;
+
+static void ping_on_recv(struct gm_sock *sock, gm_slice slice) {
+    struct peer *peer = GM_CONTAINER_OF(sock, struct peer, sock);
+    peer->received += slice.len;
+    gm_slice_put(slice);
+    pings++;
+    if (pings < 2000) peer_send(peer, 100);
+}
+static const struct gm_sock_ops ping_ops = {.on_recv = ping_on_recv,
+                                            .on_recv_end = peer_on_recv_end,
+                                            .on_hangup = peer_on_hangup,
+                                            .on_sent = peer_on_sent,
+                                            .on_writable = peer_on_writable,
+                                            .on_closed = peer_on_closed};
+
+static bool script_ping(struct pair *pair) {
+    if (pair->phase == 0) {
+        if (!standing(pair)) return false;
+        pings = 0;
+        pair->client.sock.ops = pair->server.sock.ops = &ping_ops;
+        gm_sock_recv(&pair->client.sock, GM_POOL_CLIENT, GM_RECV_UNLIMITED);
+        gm_sock_recv(&pair->server.sock, GM_POOL_CLIENT, GM_RECV_UNLIMITED);
+        enters_before = counter_of(pair, GM_COUNTER_ENTERS);
+        turns_before = counter_of(pair, GM_COUNTER_TURNS);
+        peer_send(&pair->client, 100);
+        pair_next(pair);
+    }
+    if (pings < 2000 || pair->quiet < 5) return false;
+    uint64_t enters = counter_of(pair, GM_COUNTER_ENTERS) - enters_before, turns = counter_of(pair, GM_COUNTER_TURNS) - turns_before;
+    (void)fprintf(stderr, "%u messages: %llu system calls, %llu turns\n", pings, (unsigned long long)enters, (unsigned long long)turns);
+    GM_ASSERT(enters <= 3 * pings + 300);
+    return true;
+}
+
+Test(epoll, three_calls_per_message, .timeout = 30) { cr_assert(pair_run(GM_IO_EPOLL, script_ping)); }
+
+/* A thousand small receives that are held share a few buffers. */
+static bool script_share(struct pair *pair) {
+    if (pair->phase == 0) {
+        if (!standing(pair)) return false;
+        pair->server.hold = true;
+        gm_sock_recv(&pair->server.sock, GM_POOL_CLIENT, GM_RECV_UNLIMITED);
+        pair_next(pair);
+    } else if (pair->phase <= 100 && pair->client.sent == pair->client.to_send) {
+        peer_send(&pair->client, 300);
+        pair_next(pair);
+    }
+    if (pair->phase <= 100 || pair->server.received < 30000) return false;
+    const struct gm_pool_state *pool = &pair->ring->store.pools[GM_STORE_CLIENT];
+    GM_ASSERT(pair->server.recvs >= 20 && pool->count - pool->free_count <= 3);
+    return true;
+}
+
+Test(epoll, small_receives_share_a_buffer, .timeout = 30) { cr_assert(pair_run(GM_IO_EPOLL, script_share)); }
+
+/* Out of descriptors: the listener rests, and goes on once there are some; nobody spins meanwhile. */
+static int hoard[4096];
+static unsigned hoarded;
+static struct peer late[4];
+
+static bool script_no_descriptors(struct pair *pair) {
+    if (pair->phase == 0) {
+        if (!standing(pair)) return false;
+        for (unsigned i = 0; i < 4; i++) {
+            late[i] = (struct peer){.open = true};
+            /* The client half needs its descriptor before the last one has gone. */
+            int rc = gm_sock_connect(pair->ring, &late[i].sock, &pair->addr, &peer_ops);
+            GM_ASSERT(rc == 0);
+        }
+        int fd;
+        while (hoarded < 4096 && (fd = dup(2)) >= 0) hoard[hoarded++] = fd;
+        GM_ASSERT(hoarded < 4096);
+        pair_next(pair);
+    } else if (pair->phase == 1 && pair->quiet == 2) {
+        turns_before = counter_of(pair, GM_COUNTER_TURNS);
+    } else if (pair->phase == 1 && pair->quiet >= 50) {
+        GM_ASSERT(pair->accepted == 1);
+        GM_ASSERT(counter_of(pair, GM_COUNTER_TURNS) - turns_before < 200);
+        while (hoarded > 0) (void)close(hoard[--hoarded]);
+        pair_next(pair);
+    } else if (pair->phase == 2 && pair->accepted == 5) {
+        for (unsigned i = 0; i < 4; i++) peer_close(&late[i], false);
+        pair_next(pair);
+    }
+    return pair->phase == 3 && late[0].closes + late[1].closes + late[2].closes + late[3].closes == 4;
+}
+
+Test(epoll, accept_without_descriptors, .timeout = 30) {
+    struct rlimit few = {256, 256};
+    cr_assert(setrlimit(RLIMIT_NOFILE, &few) == 0);
+    cr_assert(pair_run(GM_IO_EPOLL, script_no_descriptors));
+}
+
+/* Two rings wake each other out of their sleep, without a lost wake-up: letters to and fro. */
+struct rally {
+    struct gm_mail mail;
+    struct gm_rings *rings;
+    uint32_t hits;
+};
+#define RALLY_HITS 20000u
+
+static void rally_deliver(struct gm_mail *mail) {
+    struct rally *rally = GM_CONTAINER_OF(mail, struct rally, mail);
+    if (++rally->hits == RALLY_HITS) gm_rings_stop(rally->rings);
+    else gm_ring_mail(gm_ring_current, 1u - gm_ring_self, mail);
+}
+
+Test(epoll, rings_wake_each_other, .timeout = 60) {
+    struct rally rally = {.mail.deliver = rally_deliver};
+    char why[GM_WHY_BYTES];
+    struct gm_rings_config config = {.io = GM_IO_EPOLL, .count = 2, .memory_bytes = GM_RING_MEMORY_MIN, .socks_max = 64};
+    cr_assert(gm_rings_start(&config, NULL, &rally.rings, why) == 0, "%s", why);
+    gm_rings_mail(rally.rings, 0, &rally.mail);
+    gm_rings_join(rally.rings);
+    cr_assert(rally.hits == RALLY_HITS);
+}

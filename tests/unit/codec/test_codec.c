@@ -587,6 +587,34 @@ Test(codec, frames_are_whole_slices_of_at_most_16k, .init = agent, .fini = stop)
     cr_assert_str_eq(pull(), "HEAD:1/6 DATA:1/16384 DATA:1/16384 DATA:1/7232 DATA:1/16384 DATA:1/10+END ");
 }
 
+/* The chain joins neighbours in one buffer: a head, body and trailers that lie side by side are still three things on the wire. */
+Test(codec, merged_slices_keep_their_borders, .init = agent, .fini = stop)
+{
+    cr_assert_eq(feed_open(1, 1u << 20, 1), 0);
+    gm_slice body = testbuf_slice(14 + 300 + 12, false);
+    memset(body.data, 0, body.len);
+    gm_frame_set_u16(body.data + 10, 200);
+    gm_slice head = gm_slice_cut(&body, 14);
+    gm_slice data = gm_slice_cut(&body, 300);
+    cr_assert_eq(gm_stream_head(last, head, false), 0);
+    cr_assert_eq(gm_stream_data(last, data), 0);
+    cr_assert_eq(gm_stream_trailers(last, body), 0);
+    cr_assert_eq(last->queue.count, 1);
+    cr_assert_str_eq(pull(), "HEAD:1/6 DATA:1/300 TRAILERS:1/4+END ");
+}
+
+/* What was gathered for one block is gone before the next one. */
+Test(codec, a_gathered_block_is_released_with_its_unit, .init = agent, .fini = stop)
+{
+    uint8_t block[600] = {1, 0, 0, 0, 9};
+    cr_assert_eq(feed_frame(GM_FRAME_OPEN, GM_FRAME_FLAG_MORE, 1, block, 5), 0);
+    cr_assert_eq(testbuf_live, 1);
+    cr_assert_eq(feed_frame(GM_FRAME_OPEN, 0, 1, block, 600), 0);
+    cr_assert_eq(testbuf_live, 0);
+    cr_assert_eq(feed_frame(GM_FRAME_OPEN, 0, 2, block, 30), 0);
+    STORY("open 1 len 601 end 0;open 2 len 26 end 0;");
+}
+
 Test(codec, control_and_heads_pass_queued_data, .init = agent, .fini = stop)
 {
     cr_assert_eq(feed_open(1, 1u << 20, 1), 0);

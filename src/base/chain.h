@@ -1,7 +1,7 @@
 /* A FIFO of slices with byte accounting: what every queue of payload in Gimlet is.
  *
- * Entries live in small segments drawn from a pool carved at start; an empty chain holds no memory. A chain belongs to one ring and holds
- * one reference per slice. */
+ * Entries live in small segments drawn from a pool carved at start; an empty chain holds no memory.
+ * A chain belongs to one ring and holds one reference per slice. */
 #ifndef GM_BASE_CHAIN_H
 #define GM_BASE_CHAIN_H
 
@@ -32,20 +32,25 @@ struct gm_chain {
 /* Carves `memory` (borrowed for the pool's life, aligned to 8) into segments. */
 void gm_seg_pool_init(struct gm_seg_pool *pool, void *memory, size_t bytes);
 
-/* Appends, taking the slice's reference. -GM_E_NOMEM when the pool is empty: the reference stays with the caller. Empty slices are
- * released and accepted. Adjacent slices of one buffer are merged. */
+/* Appends, taking the slice's reference. -GM_E_NOMEM when the pool is empty: the reference stays
+ * with the caller. Empty slices are released and accepted. Adjacent slices of one buffer are
+ * merged. */
 int gm_chain_push(struct gm_chain *chain, struct gm_seg_pool *pool, gm_slice slice) GM_WARN_UNUSED;
-/* Removes and returns the first slice; the chain must not be empty. The reference goes to the caller. */
+/* Removes and returns the first slice; the chain must not be empty. The reference goes to the
+ * caller. */
 gm_slice gm_chain_pop(struct gm_chain *chain, struct gm_seg_pool *pool);
 /* Borrows the first slice; the chain must not be empty. */
 gm_slice gm_chain_front(const struct gm_chain *chain);
-/* Drops `n` bytes (<= bytes) from the front and releases what they held; the front slice may shrink in place. */
+/* Drops `n` bytes (<= bytes) from the front and releases what they held; the front slice may shrink
+ * in place. */
 void gm_chain_consume(struct gm_chain *chain, struct gm_seg_pool *pool, size_t n);
 /* Releases everything. */
 void gm_chain_clear(struct gm_chain *chain, struct gm_seg_pool *pool);
 
-/* Walks the first slices without removing them: fills up to `max` entries, returns how many. Borrowed. */
+/* Walks the first slices without removing them: fills up to `max` entries, returns how many.
+ * Borrowed. */
 struct iovec;
-unsigned gm_chain_peek(const struct gm_chain *chain, struct iovec *iov, unsigned max, size_t bytes_max);
+unsigned gm_chain_peek(const struct gm_chain *chain, struct iovec *iov, unsigned max,
+                       size_t bytes_max);
 
 #endif

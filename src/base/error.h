@@ -1,7 +1,7 @@
 /* Errors: one space of negative integers for everything that can fail.
  *
- * A fallible function returns >= 0 for success and -errno or -GM_E* for failure. Our own codes start above every errno, so the two never
- * meet and one printing function serves both. */
+ * A fallible function returns >= 0 for success and -errno or -GM_E* for failure. Our own codes
+ * start above every errno, so the two never meet and one printing function serves both. */
 #ifndef GM_BASE_ERROR_H
 #define GM_BASE_ERROR_H
 
@@ -19,7 +19,8 @@ enum gm_error {
     GM_E_TIMEOUT,   /* a deadline of ours has passed */
 };
 
-/* Text for a negative return value (borrowed, static or thread-local until the next call). Not for the data path. */
+/* Text for a negative return value (borrowed, static or thread-local until the next call). Not for
+ * the data path. */
 const char *gm_error_text(int code);
 
 #endif

@@ -1,6 +1,7 @@
 /* The greetings of a link: HELLO and READY as structs and as JSON (frame/PROTOCOL.md section 2).
  *
- * Called once per link, so it may allocate; any thread. Unknown keys are ignored, missing required ones are a protocol error. */
+ * Called once per link, so it may allocate; any thread. Unknown keys are ignored, missing required
+ * ones are a protocol error. */
 #ifndef GM_LINK_HELLO_H
 #define GM_LINK_HELLO_H
 
@@ -9,9 +10,9 @@
 
 #include "base/error.h"
 
-#define GM_LINK_NAME_MAX 256u     /* service and server names, NUL included */
+#define GM_LINK_NAME_MAX     256u /* service and server names, NUL included */
 #define GM_LINK_INSTANCE_MAX 65u  /* 64 characters and NUL */
-#define GM_LINK_WINDOW_MAX (1u << 20)
+#define GM_LINK_WINDOW_MAX   (1u << 20)
 
 struct gm_hello {
     char server_id[GM_LINK_NAME_MAX];

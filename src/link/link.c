@@ -1,7 +1,8 @@
 /* A link: handshake, greetings, WebSocket framing, flush, liveness, drain, end. Owner: one ring.
  *
- * Invariants: after gm_link_end nothing reaches the owner but on_closed; the mux is aborted exactly once; a WebSocket message is built and queued
- * whole within one flush, so that control frames of the WebSocket never fall into one. */
+ * Invariants: after gm_link_end nothing reaches the owner but on_closed; the mux is aborted exactly
+ * once; a WebSocket message is built and queued whole within one flush, so that control frames of
+ * the WebSocket never fall into one. */
 #include "link/link.h"
 
 #include <errno.h>
@@ -22,20 +23,33 @@ enum link_state {
     LINK_ENDED,
 };
 
-#define LINK_BATCH_PIECES 64u
+#define LINK_BATCH_PIECES     64u
 #define LINK_UPGRADE_HEAD_MAX 4000u
 
 static const struct gm_conn_ops link_conn_ops;
 static void link_tick(struct gm_timer *timer);
 static void link_evacuate(struct gm_holder *holder);
 
-static struct gm_link *link_of_conn(struct gm_conn *conn) { return GM_CONTAINER_OF(conn, struct gm_link, conn); }
-static struct gm_ring *link_ring(const struct gm_link *link) { return gm_conn_ring(&link->conn); }
-bool gm_link_is_up(const struct gm_link *link) { return link->state == LINK_UP; }
+static struct gm_link *link_of_conn(struct gm_conn *conn)
+{
+    return GM_CONTAINER_OF(conn, struct gm_link, conn);
+}
+static struct gm_ring *link_ring(const struct gm_link *link)
+{
+    return gm_conn_ring(&link->conn);
+}
+bool gm_link_is_up(const struct gm_link *link)
+{
+    return link->state == LINK_UP;
+}
 
-/* ---- Beginning ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- Beginning
+ * ----------------------------------------------------------------------------------------------------------------------
+ */
 
-static int link_prepare(struct gm_ring *ring, struct gm_link *link, const struct gm_link_config *config) {
+static int link_prepare(struct gm_ring *ring, struct gm_link *link,
+                        const struct gm_link_config *config)
+{
     memset(link, 0, sizeof *link);
     link->ops = config->ops;
     link->role = (uint8_t)config->role;
@@ -44,7 +58,8 @@ static int link_prepare(struct gm_ring *ring, struct gm_link *link, const struct
     /* Zero pages that are touched only as slots come into use. */
     link->mux_memory = calloc(1, gm_mux_memory((uint16_t)config->stream_limit));
     gm_counter_add(GM_COUNTER_ALLOCATIONS, 1);
-    if (link->mux_memory == NULL) return -GM_E_NOMEM;
+    if (link->mux_memory == NULL)
+        return -GM_E_NOMEM;
     gm_mux_init(&link->mux, &(struct gm_mux_config){
                                 .ops = config->mux_ops,
                                 .user = link,
@@ -60,25 +75,31 @@ static int link_prepare(struct gm_ring *ring, struct gm_link *link, const struct
     return 0;
 }
 
-static void link_release(struct gm_link *link) {
+static void link_release(struct gm_link *link)
+{
     gm_timer_cancel(&link->timer);
-    if (link->head != NULL) gm_buf_put(link->head);
+    if (link->head != NULL)
+        gm_buf_put(link->head);
     link->head = NULL;
     free(link->mux_memory);
     link->mux_memory = NULL;
 }
 
-static void link_arm(struct gm_link *link, uint64_t span_ns) {
+static void link_arm(struct gm_link *link, uint64_t span_ns)
+{
     gm_timer_set(link_ring(link), &link->timer, gm_ring_now_ns(link_ring(link)) + span_ns);
 }
 
 /* Queues our HELLO or READY. */
-static bool link_greet(struct gm_link *link) {
+static bool link_greet(struct gm_link *link)
+{
     struct gm_buf *buf = gm_ring_block(link_ring(link), GM_BLOCK_SMALL);
-    if (buf == NULL) return false;
+    if (buf == NULL)
+        return false;
     void *json = buf->data + GM_MUX_HEAD_ROOM;
     size_t cap = buf->size - GM_MUX_HEAD_ROOM;
-    int len = link->role == GM_MUX_SERVER ? gm_hello_encode(&link->hello, json, cap) : gm_ready_encode(&link->ready, json, cap);
+    int len = link->role == GM_MUX_SERVER ? gm_hello_encode(&link->hello, json, cap)
+                                          : gm_ready_encode(&link->ready, json, cap);
     if (len < 0) {
         gm_buf_put(buf);
         return false;
@@ -88,9 +109,12 @@ static bool link_greet(struct gm_link *link) {
     return true;
 }
 
-int gm_link_accept(struct gm_ring *ring, struct gm_link *link, int fd, const char accept[GM_WS_ACCEPT_LEN], const struct gm_link_config *config) {
+int gm_link_accept(struct gm_ring *ring, struct gm_link *link, int fd,
+                   const char accept[GM_WS_ACCEPT_LEN], const struct gm_link_config *config)
+{
     int rc = link_prepare(ring, link, config);
-    if (rc == 0) rc = gm_conn_open(ring, &link->conn, fd, &link_conn_ops);
+    if (rc == 0)
+        rc = gm_conn_open(ring, &link->conn, fd, &link_conn_ops);
     if (rc < 0) {
         link_release(link);
         return rc;
@@ -105,15 +129,19 @@ int gm_link_accept(struct gm_ring *ring, struct gm_link *link, int fd, const cha
     gm_sock_set_lowat(&link->conn.sock, GM_LINK_QUEUE_BYTES);
     gm_conn_recv(&link->conn, GM_POOL_LINK, GM_RECV_UNLIMITED);
     link_arm(link, GM_LINK_GREETING_NS);
-    if (!link_greet(link)) gm_conn_kick(&link->conn); /* no block: the greeting deadline ends the link */
+    if (!link_greet(link))
+        gm_conn_kick(&link->conn); /* no block: the greeting deadline ends the link */
     return 0;
 }
 
-int gm_link_dial(struct gm_ring *ring, struct gm_link *link, const struct gm_link_dial *dial, const struct gm_link_config *config) {
+int gm_link_dial(struct gm_ring *ring, struct gm_link *link, const struct gm_link_dial *dial,
+                 const struct gm_link_config *config)
+{
     uint8_t random[16];
     char fields[GM_LINK_INSTANCE_MAX + 9 * 1024], number[12] = "", head[11 * 1024];
     int rc = link_prepare(ring, link, config);
-    if (rc == 0) rc = gm_conn_dial(ring, &link->conn, dial->addr, &link_conn_ops);
+    if (rc == 0)
+        rc = gm_conn_dial(ring, &link->conn, dial->addr, &link_conn_ops);
     if (rc < 0) {
         link_release(link);
         return rc;
@@ -121,9 +149,12 @@ int gm_link_dial(struct gm_ring *ring, struct gm_link *link, const struct gm_lin
     link->state = LINK_DIALLING;
     gm_ring_random(ring, random, sizeof random);
     gm_ws_key(random, link->key);
-    if (dial->lane >= 0) (void)snprintf(number, sizeof number, "%d", dial->lane);
-    int len = snprintf(fields, sizeof fields, "Authorization: Bearer %.*s\r\nGimlet-Instance: %s\r\n%s%s%s", (int)dial->token.len, dial->token.p,
-                       link->ready.instance, dial->lane >= 0 ? "Gimlet-Lane: " : "", number, dial->lane >= 0 ? "\r\n" : "");
+    if (dial->lane >= 0)
+        (void)snprintf(number, sizeof number, "%d", dial->lane);
+    int len = snprintf(
+        fields, sizeof fields, "Authorization: Bearer %.*s\r\nGimlet-Instance: %s\r\n%s%s%s",
+        (int)dial->token.len, dial->token.p, link->ready.instance,
+        dial->lane >= 0 ? "Gimlet-Lane: " : "", number, dial->lane >= 0 ? "\r\n" : "");
     struct gm_ws_request request = {
         .target = dial->target,
         .host = dial->host,
@@ -132,35 +163,45 @@ int gm_link_dial(struct gm_ring *ring, struct gm_link *link, const struct gm_lin
         .key = link->key,
     };
     len = gm_ws_write_request(head, sizeof head, &request);
-    if (len > 0) gm_conn_write(&link->conn, head, (size_t)len);
+    if (len > 0)
+        gm_conn_write(&link->conn, head, (size_t)len);
     gm_conn_recv(&link->conn, GM_POOL_LINK, GM_RECV_UNLIMITED);
     link_arm(link, GM_LINK_GREETING_NS); /* covers the connect, the upgrade and the greetings */
     return 0;
 }
 
-/* ---- Ending ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Ending
+ * -------------------------------------------------------------------------------------------------------------------------
+ */
 
 static void link_control(struct gm_link *link, uint8_t opcode, const void *payload, size_t len);
 
-static void link_count(struct gm_link *link) {
+static void link_count(struct gm_link *link)
+{
     const struct gm_mux_stats *stats = &link->mux.stats;
     const struct {
         uint64_t value;
         enum gm_counter counter;
     } rows[8] = {
-        {stats->frames_out, GM_COUNTER_FRAMES_SENT},      {stats->frames_in, GM_COUNTER_FRAMES_RECEIVED},
-        {stats->credits_out, GM_COUNTER_CREDITS_SENT},    {stats->credits_in, GM_COUNTER_CREDITS_RECEIVED},
-        {stats->streams_opened, GM_COUNTER_STREAMS_OPENED}, {stats->streams_closed, GM_COUNTER_STREAMS_ENDED},
-        {stats->resets_in + stats->resets_out, GM_COUNTER_STREAMS_RESET}, {stats->late_frames, GM_COUNTER_LATE_FRAMES},
+        {stats->frames_out, GM_COUNTER_FRAMES_SENT},
+        {stats->frames_in, GM_COUNTER_FRAMES_RECEIVED},
+        {stats->credits_out, GM_COUNTER_CREDITS_SENT},
+        {stats->credits_in, GM_COUNTER_CREDITS_RECEIVED},
+        {stats->streams_opened, GM_COUNTER_STREAMS_OPENED},
+        {stats->streams_closed, GM_COUNTER_STREAMS_ENDED},
+        {stats->resets_in + stats->resets_out, GM_COUNTER_STREAMS_RESET},
+        {stats->late_frames, GM_COUNTER_LATE_FRAMES},
     };
     for (unsigned i = 0; i < 8; i++) {
-        if (rows[i].value == link->mux_seen[i]) continue;
+        if (rows[i].value == link->mux_seen[i])
+            continue;
         gm_counter_add(rows[i].counter, rows[i].value - link->mux_seen[i]);
         link->mux_seen[i] = rows[i].value;
     }
 }
 
-static void link_down(struct gm_link *link, enum gm_reason_code reason, const char *text) {
+static void link_down(struct gm_link *link, enum gm_reason_code reason, const char *text)
+{
     link->state = LINK_ENDED;
     gm_timer_cancel(&link->timer);
     gm_ring_unhold(&link->holder);
@@ -170,53 +211,77 @@ static void link_down(struct gm_link *link, enum gm_reason_code reason, const ch
     link->ops->on_down(link, reason, text);
 }
 
-void gm_link_end(struct gm_link *link, enum gm_reason_code reason, uint16_t code, const char *text) {
-    if (link->state == LINK_ENDED) return;
+void gm_link_end(struct gm_link *link, enum gm_reason_code reason, uint16_t code, const char *text)
+{
+    if (link->state == LINK_ENDED)
+        return;
     bool framed = link->state == LINK_UP || link->state == LINK_GREETING;
     if (framed) {
         uint8_t payload[GM_WS_CONTROL_MAX];
         link_control(link, GM_WS_CLOSE, payload, gm_ws_close_write(payload, code, text));
     }
     link_down(link, reason, text);
-    if (framed) gm_conn_close(&link->conn);
-    else gm_conn_abort(&link->conn, false);
+    if (framed)
+        gm_conn_close(&link->conn);
+    else
+        gm_conn_abort(&link->conn, false);
 }
 
 /* The connection is of no use any more: the peer is gone, or silent. */
-static void link_lost(struct gm_link *link, const char *text) {
-    if (link->state == LINK_ENDED) return;
+static void link_lost(struct gm_link *link, const char *text)
+{
+    if (link->state == LINK_ENDED)
+        return;
     link_down(link, GM_REASON_AGENT_DISCONNECT, text);
     gm_conn_abort(&link->conn, true);
 }
 
-/* ---- Sending ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- Sending
+ * ------------------------------------------------------------------------------------------------------------------------
+ */
 
-static uint32_t link_mask_key(struct gm_link *link) {
+static uint32_t link_mask_key(struct gm_link *link)
+{
     uint32_t key = 0;
-    if (link->role == GM_MUX_AGENT) gm_ring_random(link_ring(link), &key, sizeof key);
+    if (link->role == GM_MUX_AGENT)
+        gm_ring_random(link_ring(link), &key, sizeof key);
     return key;
 }
 
-static void link_control(struct gm_link *link, uint8_t opcode, const void *payload, size_t len) {
+static void link_control(struct gm_link *link, uint8_t opcode, const void *payload, size_t len)
+{
     uint8_t frame[GM_WS_HEADER_MAX + GM_WS_CONTROL_MAX];
     uint32_t key = link_mask_key(link);
-    struct gm_ws_header header = {.length = len, .key = key, .opcode = opcode, .fin = true, .masked = link->role == GM_MUX_AGENT};
+    struct gm_ws_header header = {.length = len,
+                                  .key = key,
+                                  .opcode = opcode,
+                                  .fin = true,
+                                  .masked = link->role == GM_MUX_AGENT};
     size_t head = gm_ws_header_write(frame, &header);
     memcpy(frame + head, payload, len);
-    if (header.masked) (void)gm_ws_mask(frame + head, len, key, 0);
+    if (header.masked)
+        (void)gm_ws_mask(frame + head, len, key, 0);
     gm_conn_write(&link->conn, frame, head + len);
 }
 
-/* Puts the message's header into the room in front of the first piece, masks, and queues the pieces. */
-static void link_queue_message(struct gm_link *link, struct gm_batch *batch, struct gm_buf *cork) {
+/* Puts the message's header into the room in front of the first piece, masks, and queues the
+ * pieces. */
+static void link_queue_message(struct gm_link *link, struct gm_batch *batch, struct gm_buf *cork)
+{
     size_t payload = batch->bytes - GM_WS_HEADER_MAX;
-    struct gm_ws_header header = {.length = payload, .key = link_mask_key(link), .opcode = GM_WS_BINARY, .fin = true, .masked = link->role == GM_MUX_AGENT};
+    struct gm_ws_header header = {.length = payload,
+                                  .key = link_mask_key(link),
+                                  .opcode = GM_WS_BINARY,
+                                  .fin = true,
+                                  .masked = link->role == GM_MUX_AGENT};
     uint8_t bytes[GM_WS_HEADER_MAX];
     uint32_t head = (uint32_t)gm_ws_header_write(bytes, &header);
     gm_slice *first = &batch->pieces[0];
     memcpy(first->data + GM_WS_HEADER_MAX - head, bytes, head);
     unsigned phase = 0;
-    if (header.masked) phase = gm_ws_mask(first->data + GM_WS_HEADER_MAX, first->len - GM_WS_HEADER_MAX, header.key, 0);
+    if (header.masked)
+        phase = gm_ws_mask(first->data + GM_WS_HEADER_MAX, first->len - GM_WS_HEADER_MAX,
+                           header.key, 0);
     for (uint16_t i = 1; header.masked && i < batch->piece_count; i++) {
         phase = gm_ws_mask(batch->pieces[i].data, batch->pieces[i].len, header.key, phase);
     }
@@ -235,115 +300,156 @@ static void link_queue_message(struct gm_link *link, struct gm_batch *batch, str
 }
 
 /* One WebSocket message of whatever is ready. False: no memory, or nothing to say. */
-static bool link_message(struct gm_link *link) {
+static bool link_message(struct gm_link *link)
+{
     gm_slice pieces[LINK_BATCH_PIECES];
     struct gm_batch batch;
     struct gm_buf *cork = gm_ring_block(link_ring(link), GM_BLOCK_SMALL);
-    if (cork == NULL) return false;
+    if (cork == NULL)
+        return false;
     gm_batch_init(&batch, pieces, LINK_BATCH_PIECES, cork->data, cork->size);
     batch.copy_max = GM_CONN_CORK_MAX;
     (void)gm_batch_place(&batch, GM_WS_HEADER_MAX);
     size_t pulled = gm_mux_pull(&link->mux, &batch, GM_LINK_QUEUE_BYTES);
-    if (pulled > 0) link_queue_message(link, &batch, cork);
+    if (pulled > 0)
+        link_queue_message(link, &batch, cork);
     gm_buf_put(cork);
     return pulled > 0;
 }
 
-static void link_finish_drain(struct gm_link *link) {
+static void link_finish_drain(struct gm_link *link)
+{
     if (link->drain_acked && link->state == LINK_UP && gm_mux_open_count(&link->mux) == 0)
         gm_link_end(link, GM_REASON_DRAINING, GM_WS_CLOSE_GOING_AWAY, "drained");
 }
 
-static void link_flush(struct gm_conn *conn) {
+static void link_flush(struct gm_conn *conn)
+{
     struct gm_link *link = link_of_conn(conn);
-    if (link->state != LINK_UP && link->state != LINK_GREETING) return;
+    if (link->state != LINK_UP && link->state != LINK_GREETING)
+        return;
     while (gm_conn_queued(conn) < GM_LINK_QUEUE_BYTES && gm_mux_ready(&link->mux)) {
-        if (!link_message(link)) break;
+        if (!link_message(link))
+            break;
     }
-    /* What stays here waits for the socket: it must be able to leave the receive buffers when those run short. */
-    if (gm_mux_ready(&link->mux)) gm_ring_hold(link_ring(link), &link->holder);
-    else gm_ring_unhold(&link->holder);
+    /* What stays here waits for the socket: it must be able to leave the receive buffers when those
+     * run short. */
+    if (gm_mux_ready(&link->mux))
+        gm_ring_hold(link_ring(link), &link->holder);
+    else
+        gm_ring_unhold(&link->holder);
     link_count(link);
     link_finish_drain(link);
 }
 
-static void link_evacuate(struct gm_holder *holder) {
+static void link_evacuate(struct gm_holder *holder)
+{
     struct gm_link *link = GM_CONTAINER_OF(holder, struct gm_link, holder);
-    for (struct gm_list *node = link->mux.sched.ready.next; node != &link->mux.sched.ready; node = node->next) {
-        gm_ring_evacuate(link_ring(link), &GM_CONTAINER_OF(node, struct gm_stream, sched.node)->queue);
+    for (struct gm_list *node = link->mux.sched.ready.next; node != &link->mux.sched.ready;
+         node = node->next) {
+        gm_ring_evacuate(link_ring(link),
+                         &GM_CONTAINER_OF(node, struct gm_stream, sched.node)->queue);
     }
 }
 
-void gm_link_kick(struct gm_link *link) {
-    if (link->state == LINK_ENDED) return;
+void gm_link_kick(struct gm_link *link)
+{
+    if (link->state == LINK_ENDED)
+        return;
     gm_conn_kick(&link->conn);
     uint64_t latest = gm_ring_now_ns(link_ring(link)) + GM_LINK_BUSY_SILENCE_NS;
     if (link->state == LINK_UP && link->pinged_ns == 0 && link->timer.deadline_ns > latest)
         gm_timer_set(link_ring(link), &link->timer, latest);
 }
 
-void gm_link_drain(struct gm_link *link) {
-    if (link->draining || link->state == LINK_ENDED) return;
+void gm_link_drain(struct gm_link *link)
+{
+    if (link->draining || link->state == LINK_ENDED)
+        return;
     link->draining = true;
     gm_mux_drain(&link->mux);
     gm_conn_kick(&link->conn);
 }
 
-/* ---- Receiving ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- Receiving
+ * ----------------------------------------------------------------------------------------------------------------------
+ */
 
 /* One event of the WebSocket. False: the link has ended. */
-static bool link_event(struct gm_link *link, const struct gm_ws_event *event, gm_slice slice) {
+static bool link_event(struct gm_link *link, const struct gm_ws_event *event, gm_slice slice)
+{
     switch ((enum gm_ws_event_kind)event->kind) {
-        case GM_WS_EVENT_DATA:
-            if (event->opcode != GM_WS_BINARY) {
-                gm_link_end(link, GM_REASON_PROTOCOL_ERROR, GM_WS_CLOSE_UNSUPPORTED, "text messages are not spoken here");
-                return false;
-            }
-            if (event->len == 0) return true;
-            if (gm_mux_feed(&link->mux, gm_ring_now_ns(link_ring(link)), gm_slice_ref((gm_slice){event->data, (uint32_t)event->len, slice.buf})) < 0) {
-                gm_link_end(link, (enum gm_reason_code)link->mux.fault_reason, GM_WS_CLOSE_PROTOCOL, link->mux.fault_text);
-                return false;
-            }
-            return link->state != LINK_ENDED;
-        case GM_WS_EVENT_PING: link_control(link, GM_WS_PONG, event->data, event->len); return true;
-        case GM_WS_EVENT_PONG: return true;
-        case GM_WS_EVENT_CLOSE:
-            gm_link_end(link, GM_REASON_AGENT_DISCONNECT, event->close_code == GM_WS_CLOSE_NO_STATUS ? GM_WS_CLOSE_NORMAL : event->close_code,
-                        "closed by the peer");
+    case GM_WS_EVENT_DATA:
+        if (event->opcode != GM_WS_BINARY) {
+            gm_link_end(link, GM_REASON_PROTOCOL_ERROR, GM_WS_CLOSE_UNSUPPORTED,
+                        "text messages are not spoken here");
             return false;
+        }
+        if (event->len == 0)
+            return true;
+        if (gm_mux_feed(&link->mux, gm_ring_now_ns(link_ring(link)),
+                        gm_slice_ref((gm_slice){event->data, (uint32_t)event->len, slice.buf})) <
+            0) {
+            gm_link_end(link, (enum gm_reason_code)link->mux.fault_reason, GM_WS_CLOSE_PROTOCOL,
+                        link->mux.fault_text);
+            return false;
+        }
+        return link->state != LINK_ENDED;
+    case GM_WS_EVENT_PING:
+        link_control(link, GM_WS_PONG, event->data, event->len);
+        return true;
+    case GM_WS_EVENT_PONG:
+        return true;
+    case GM_WS_EVENT_CLOSE:
+        gm_link_end(link, GM_REASON_AGENT_DISCONNECT,
+                    event->close_code == GM_WS_CLOSE_NO_STATUS ? GM_WS_CLOSE_NORMAL
+                                                               : event->close_code,
+                    "closed by the peer");
+        return false;
     }
     return true;
 }
 
-static void link_frames(struct gm_link *link, gm_slice slice) {
+static void link_frames(struct gm_link *link, gm_slice slice)
+{
     struct gm_ws_event event;
     uint8_t *data = slice.data;
     size_t len = slice.len;
     int rc;
     while ((rc = gm_ws_reader_next(&link->ws, &data, &len, &event)) > 0) {
-        if (!link_event(link, &event, slice)) break;
+        if (!link_event(link, &event, slice))
+            break;
     }
     gm_slice_put(slice);
-    if (rc < 0) gm_link_end(link, GM_REASON_PROTOCOL_ERROR, link->ws.close_code, "broken WebSocket frame");
-    else if (link->state != LINK_ENDED && gm_mux_ready(&link->mux)) gm_conn_kick(&link->conn);
+    if (rc < 0)
+        gm_link_end(link, GM_REASON_PROTOCOL_ERROR, link->ws.close_code, "broken WebSocket frame");
+    else if (link->state != LINK_ENDED && gm_mux_ready(&link->mux))
+        gm_conn_kick(&link->conn);
 }
 
 /* The upgrade was answered with something else: keep status and first line for the log. */
-static void link_refused(struct gm_link *link, uint16_t status, const char *body, size_t len) {
+static void link_refused(struct gm_link *link, uint16_t status, const char *body, size_t len)
+{
     size_t keep = 0;
-    while (keep < len && keep < sizeof link->http_text - 1 && body[keep] != '\n' && body[keep] != '\r') keep++;
+    while (keep < len && keep < sizeof link->http_text - 1 && body[keep] != '\n' &&
+           body[keep] != '\r')
+        keep++;
     memcpy(link->http_text, body, keep);
     link->http_status = status;
     link_lost(link, "the server refused the link");
 }
 
-static struct gm_ws_text span_text(const struct gm_http_fields *fields, enum gm_http_field_id id) {
+static struct gm_ws_text span_text(const struct gm_http_fields *fields, enum gm_http_field_id id)
+{
     const struct gm_http_field *field = gm_http_fields_find(fields, id, NULL);
-    return field == NULL ? (struct gm_ws_text){0} : (struct gm_ws_text){field->value, field->value_len};
+    return field == NULL ? (struct gm_ws_text){0}
+                         : (struct gm_ws_text){field->value, field->value_len};
 }
 
 /* Agent: the answer to the upgrade. What follows the head is the first frames. */
-static void link_upgraded(struct gm_link *link, int head_len, const struct gm_http_response *response) {
+static void link_upgraded(struct gm_link *link, int head_len,
+                          const struct gm_http_response *response)
+{
     const char *text = (const char *)link->head->data;
     if (response->status != 101) {
         link_refused(link, response->status, text + head_len, link->head_len - (uint32_t)head_len);
@@ -360,7 +466,8 @@ static void link_upgraded(struct gm_link *link, int head_len, const struct gm_ht
     };
     int rc = gm_ws_check_response(&upgrade, link->key, gm_link_sha1, GM_FRAME_SUBPROTOCOL);
     if (rc <= 0) {
-        link_lost(link, rc == 0 ? "the server does not speak gimlet.v1 (an older Gimlet?)" : "the server's answer is not a WebSocket upgrade");
+        link_lost(link, rc == 0 ? "the server does not speak gimlet.v1 (an older Gimlet?)"
+                                : "the server's answer is not a WebSocket upgrade");
         return;
     }
     link->state = LINK_GREETING;
@@ -368,12 +475,16 @@ static void link_upgraded(struct gm_link *link, int head_len, const struct gm_ht
     uint32_t rest = link->head_len - (uint32_t)head_len;
     struct gm_buf *head = link->head;
     link->head = NULL;
-    if (rest == 0) gm_buf_put(head);
-    else link_frames(link, (gm_slice){head->data + head_len, rest, head});
+    if (rest == 0)
+        gm_buf_put(head);
+    else
+        link_frames(link, (gm_slice){head->data + head_len, rest, head});
 }
 
-static void link_gather_upgrade(struct gm_link *link, gm_slice slice) {
-    if (link->head == NULL) link->head = gm_ring_block(link_ring(link), GM_BLOCK_HEAD);
+static void link_gather_upgrade(struct gm_link *link, gm_slice slice)
+{
+    if (link->head == NULL)
+        link->head = gm_ring_block(link_ring(link), GM_BLOCK_HEAD);
     uint32_t room = link->head == NULL ? 0 : link->head->size - link->head_len;
     if (room < slice.len) {
         gm_slice_put(slice);
@@ -387,12 +498,16 @@ static void link_gather_upgrade(struct gm_link *link, gm_slice slice) {
     struct gm_http_response response;
     gm_http_response_init(&response, fields, GM_HTTP_FIELDS_MAX, LINK_UPGRADE_HEAD_MAX);
     size_t scanned = 0;
-    int len = gm_http_parse_response((const char *)link->head->data, link->head_len, &scanned, GM_HTTP_GET, &response);
-    if (len < 0) link_lost(link, "the server's answer is not HTTP");
-    else if (len > 0) link_upgraded(link, len, &response);
+    int len = gm_http_parse_response((const char *)link->head->data, link->head_len, &scanned,
+                                     GM_HTTP_GET, &response);
+    if (len < 0)
+        link_lost(link, "the server's answer is not HTTP");
+    else if (len > 0)
+        link_upgraded(link, len, &response);
 }
 
-static void link_recv(struct gm_conn *conn, gm_slice slice) {
+static void link_recv(struct gm_conn *conn, gm_slice slice)
+{
     struct gm_link *link = link_of_conn(conn);
     if (link->state == LINK_ENDED) {
         gm_slice_put(slice);
@@ -402,45 +517,66 @@ static void link_recv(struct gm_conn *conn, gm_slice slice) {
     link->pinged_ns = 0;
     if (link->silent) {
         link->silent = false;
-        if (link->ops->on_silent != NULL) link->ops->on_silent(link, false);
+        if (link->ops->on_silent != NULL)
+            link->ops->on_silent(link, false);
     }
-    if (link->state == LINK_UPGRADING) link_gather_upgrade(link, slice);
-    else link_frames(link, slice);
+    if (link->state == LINK_UPGRADING)
+        link_gather_upgrade(link, slice);
+    else
+        link_frames(link, slice);
 }
 
-static void link_recv_end(struct gm_conn *conn, int error) {
-    link_lost(link_of_conn(conn), error < 0 ? "the connection broke" : "the peer closed the connection");
+static void link_recv_end(struct gm_conn *conn, int error)
+{
+    link_lost(link_of_conn(conn),
+              error < 0 ? "the connection broke" : "the peer closed the connection");
 }
 
-static void link_connected(struct gm_conn *conn, int error) {
+static void link_connected(struct gm_conn *conn, int error)
+{
     struct gm_link *link = link_of_conn(conn);
-    if (error < 0) link_lost(link, gm_error_text(error));
-    else link->state = LINK_UPGRADING;
+    if (error < 0)
+        link_lost(link, gm_error_text(error));
+    else
+        link->state = LINK_UPGRADING;
 }
 
-static void link_sent(struct gm_conn *conn, size_t bytes) {
+static void link_sent(struct gm_conn *conn, size_t bytes)
+{
     (void)bytes;
     struct gm_link *link = link_of_conn(conn);
-    if (link->state != LINK_ENDED && gm_mux_ready(&link->mux)) gm_conn_kick(conn);
+    if (link->state != LINK_ENDED && gm_mux_ready(&link->mux))
+        gm_conn_kick(conn);
 }
 
-static void link_broken(struct gm_conn *conn, int error) {
+static void link_broken(struct gm_conn *conn, int error)
+{
     struct gm_link *link = link_of_conn(conn);
-    if (link->state != LINK_ENDED) link_lost(link, error == -GM_E_NOMEM ? "out of memory for the link" : "the connection broke");
-    else gm_conn_abort(conn, true);
+    if (link->state != LINK_ENDED)
+        link_lost(link,
+                  error == -GM_E_NOMEM ? "out of memory for the link" : "the connection broke");
+    else
+        gm_conn_abort(conn, true);
 }
 
-static void link_hangup(struct gm_conn *conn) { link_lost(link_of_conn(conn), "the peer closed the connection"); }
+static void link_hangup(struct gm_conn *conn)
+{
+    link_lost(link_of_conn(conn), "the peer closed the connection");
+}
 
-static void link_closed(struct gm_conn *conn) {
+static void link_closed(struct gm_conn *conn)
+{
     struct gm_link *link = link_of_conn(conn);
     link_release(link);
     link->ops->on_closed(link);
 }
 
-/* ---- Liveness ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- Liveness
+ * -----------------------------------------------------------------------------------------------------------------------
+ */
 
-static void link_ping(struct gm_link *link) {
+static void link_ping(struct gm_link *link)
+{
     uint8_t opaque[GM_FRAME_PING_LEN];
     uint64_t now_ns = gm_ring_now_ns(link_ring(link));
     memcpy(opaque, &now_ns, sizeof opaque);
@@ -449,11 +585,13 @@ static void link_ping(struct gm_link *link) {
     gm_counter_add(GM_COUNTER_PINGS_SENT, 1);
 }
 
-static void link_tick(struct gm_timer *timer) {
+static void link_tick(struct gm_timer *timer)
+{
     struct gm_link *link = GM_CONTAINER_OF(timer, struct gm_link, timer);
     uint64_t now_ns = gm_ring_now_ns(link_ring(link));
     if (link->state != LINK_UP) {
-        link_lost(link, link->state == LINK_DIALLING ? "the connection was not established in time" : "the peer did not greet in time");
+        link_lost(link, link->state == LINK_DIALLING ? "the connection was not established in time"
+                                                     : "the peer did not greet in time");
         return;
     }
     if (gm_ring_gap_ns(link_ring(link)) > 0) {
@@ -471,37 +609,52 @@ static void link_tick(struct gm_timer *timer) {
         link_arm(link, link->pinged_ns + GM_LINK_PONG_NS - now_ns);
         return;
     }
-    uint64_t span = gm_mux_open_count(&link->mux) > 0 ? GM_LINK_BUSY_SILENCE_NS : GM_LINK_IDLE_SILENCE_NS;
+    uint64_t span =
+        gm_mux_open_count(&link->mux) > 0 ? GM_LINK_BUSY_SILENCE_NS : GM_LINK_IDLE_SILENCE_NS;
     if (now_ns - link->last_recv_ns < span) {
         gm_timer_set(link_ring(link), timer, link->last_recv_ns + span);
         return;
     }
     link->pinged_ns = now_ns;
     link->silent = true;
-    if (link->ops->on_silent != NULL) link->ops->on_silent(link, true);
+    if (link->ops->on_silent != NULL)
+        link->ops->on_silent(link, true);
     link_ping(link);
     link_arm(link, GM_LINK_PONG_NS);
 }
 
-/* ---- What the mux tells the link ---------------------------------------------------------------------------------------------------- */
+/* ---- What the mux tells the link
+ * ----------------------------------------------------------------------------------------------------
+ */
 
-static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
+static uint32_t least(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
 
-int gm_link_mux_hello(struct gm_mux *mux, const uint8_t *json, size_t len) {
+int gm_link_mux_hello(struct gm_mux *mux, const uint8_t *json, size_t len)
+{
     struct gm_link *link = gm_link_of(mux);
     struct gm_mux_peer peer = {0};
     if (link->role == GM_MUX_SERVER) {
         char instance[GM_LINK_INSTANCE_MAX];
         memcpy(instance, link->ready.instance, sizeof instance);
-        if (gm_ready_decode(json, len, &link->ready) < 0 || strcmp(instance, link->ready.instance) != 0) return -GM_E_PROTOCOL;
-        if (link->ready.stream_limit == 0) link->ready.stream_limit = link->hello.stream_limit;
-        peer = (struct gm_mux_peer){.window = link->ready.window, .stream_limit = (uint16_t)least(link->hello.stream_limit, link->ready.stream_limit)};
+        if (gm_ready_decode(json, len, &link->ready) < 0 ||
+            strcmp(instance, link->ready.instance) != 0)
+            return -GM_E_PROTOCOL;
+        if (link->ready.stream_limit == 0)
+            link->ready.stream_limit = link->hello.stream_limit;
+        peer = (struct gm_mux_peer){
+            .window = link->ready.window,
+            .stream_limit = (uint16_t)least(link->hello.stream_limit, link->ready.stream_limit)};
     } else {
-        if (gm_hello_decode(json, len, &link->hello) < 0) return -GM_E_PROTOCOL;
+        if (gm_hello_decode(json, len, &link->hello) < 0)
+            return -GM_E_PROTOCOL;
         peer.stream_limit = (uint16_t)least(link->hello.stream_limit, link->ready.stream_limit);
     }
     gm_mux_set_peer(mux, &peer);
-    if (link->role == GM_MUX_AGENT && !link_greet(link)) return -GM_E_NOMEM;
+    if (link->role == GM_MUX_AGENT && !link_greet(link))
+        return -GM_E_NOMEM;
     link->state = LINK_UP;
     link_arm(link, GM_LINK_IDLE_SILENCE_NS);
     link_ping(link); /* measures the round trip; not a test of life */
@@ -509,31 +662,40 @@ int gm_link_mux_hello(struct gm_mux *mux, const uint8_t *json, size_t len) {
     return 0;
 }
 
-void gm_link_mux_pong(struct gm_mux *mux, const uint8_t opaque[GM_FRAME_PING_LEN]) {
+void gm_link_mux_pong(struct gm_mux *mux, const uint8_t opaque[GM_FRAME_PING_LEN])
+{
     struct gm_link *link = gm_link_of(mux);
     uint64_t sent_ns, now_ns = gm_ring_now_ns(link_ring(link));
     memcpy(&sent_ns, opaque, sizeof sent_ns);
     /* The bytes are the peer's to choose: only a plausible time counts. */
-    if (sent_ns < now_ns && now_ns - sent_ns < GM_LINK_IDLE_SILENCE_NS) gm_mux_set_rtt(mux, now_ns - sent_ns);
+    if (sent_ns < now_ns && now_ns - sent_ns < GM_LINK_IDLE_SILENCE_NS)
+        gm_mux_set_rtt(mux, now_ns - sent_ns);
 }
 
-void gm_link_mux_drain(struct gm_mux *mux) {
+void gm_link_mux_drain(struct gm_mux *mux)
+{
     struct gm_link *link = gm_link_of(mux);
     link->ops->on_drain(link);
     gm_conn_kick(&link->conn);
 }
 
-void gm_link_mux_drain_ack(struct gm_mux *mux) {
+void gm_link_mux_drain_ack(struct gm_mux *mux)
+{
     struct gm_link *link = gm_link_of(mux);
     link->drain_acked = true;
     gm_conn_kick(&link->conn);
 }
 
-struct gm_buf *gm_link_mux_gather(struct gm_mux *mux, size_t bytes) {
-    return gm_ring_block(link_ring(gm_link_of(mux)), bytes <= GM_BLOCK_SMALL_BYTES ? GM_BLOCK_SMALL : GM_BLOCK_HEAD);
+struct gm_buf *gm_link_mux_gather(struct gm_mux *mux, size_t bytes)
+{
+    return gm_ring_block(link_ring(gm_link_of(mux)),
+                         bytes <= GM_BLOCK_SMALL_BYTES ? GM_BLOCK_SMALL : GM_BLOCK_HEAD);
 }
 
-bool gm_link_mux_reserve(struct gm_mux *mux, uint32_t bytes) { return gm_ring_reserve(link_ring(gm_link_of(mux)), bytes); }
+bool gm_link_mux_reserve(struct gm_mux *mux, uint32_t bytes)
+{
+    return gm_ring_reserve(link_ring(gm_link_of(mux)), bytes);
+}
 
 static const struct gm_conn_ops link_conn_ops = {
     .on_recv = link_recv,

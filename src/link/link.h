@@ -1,8 +1,10 @@
-/* A link: one authenticated WebSocket between a server and an agent, and everything that keeps it honest: handshake, greetings, framing,
- * masking, liveness, drain. The same code on both ends; streams are its mux's (codec/codec.h).
+/* A link: one authenticated WebSocket between a server and an agent, and everything that keeps it
+ * honest: handshake, greetings, framing, masking, liveness, drain. The same code on both ends;
+ * streams are its mux's (codec/codec.h).
  *
- * Owner: one ring. The link reads always and at once; what it sends is pulled from the mux in the flush step, no more than GM_LINK_QUEUE_BYTES
- * ahead of the socket, so that a control frame never waits behind bulk. */
+ * Owner: one ring. The link reads always and at once; what it sends is pulled from the mux in the
+ * flush step, no more than GM_LINK_QUEUE_BYTES ahead of the socket, so that a control frame never
+ * waits behind bulk. */
 #ifndef GM_LINK_LINK_H
 #define GM_LINK_LINK_H
 
@@ -16,8 +18,8 @@
 /* design section 5.5 */
 #define GM_LINK_BUSY_SILENCE_NS 2000000000ull
 #define GM_LINK_IDLE_SILENCE_NS 15000000000ull
-#define GM_LINK_PONG_NS 3000000000ull
-#define GM_LINK_GREETING_NS 10000000000ull
+#define GM_LINK_PONG_NS         3000000000ull
+#define GM_LINK_GREETING_NS     10000000000ull
 
 struct gm_link;
 struct gm_link_ops {
@@ -25,22 +27,24 @@ struct gm_link_ops {
     void (*on_up)(struct gm_link *link);
     /* The peer drains: no new streams. */
     void (*on_drain)(struct gm_link *link);
-    /* Silence has begun (true) or ended (false): a silent link gets no new requests. May be NULL. */
+    /* Silence has begun (true) or ended (false): a silent link gets no new requests. May be NULL.
+     */
     void (*on_silent)(struct gm_link *link, bool silent);
-    /* The link has ended; its streams have been told. `text` says why (static). on_closed follows. */
+    /* The link has ended; its streams have been told. `text` says why (static). on_closed follows.
+     */
     void (*on_down)(struct gm_link *link, enum gm_reason_code reason, const char *text);
     /* The memory may be reused. */
     void (*on_closed)(struct gm_link *link);
 };
 
 struct gm_link_config {
-    const struct gm_link_ops *ops;      /* borrowed for the link's life */
-    const struct gm_mux_ops *mux_ops;   /* likewise; its link entries are the gm_link_mux_* below */
+    const struct gm_link_ops *ops;    /* borrowed for the link's life */
+    const struct gm_mux_ops *mux_ops; /* likewise; its link entries are the gm_link_mux_* below */
     enum gm_mux_role role;
-    uint32_t stream_limit;              /* what we announce */
-    uint32_t window;                    /* agent: READY's window */
-    struct gm_hello hello;              /* server: what we say */
-    struct gm_ready ready;              /* agent: what we say */
+    uint32_t stream_limit; /* what we announce */
+    uint32_t window;       /* agent: READY's window */
+    struct gm_hello hello; /* server: what we say */
+    struct gm_ready ready; /* agent: what we say */
 };
 
 struct gm_link {
@@ -49,26 +53,28 @@ struct gm_link {
     struct gm_mux mux;
     const struct gm_link_ops *ops;
     void *mux_memory;
-    struct gm_timer timer;      /* greeting, then liveness */
-    struct gm_holder holder;    /* while streams wait for the socket */
-    struct gm_buf *head;        /* agent: the answer to the upgrade, gathered */
+    struct gm_timer timer;   /* greeting, then liveness */
+    struct gm_holder holder; /* while streams wait for the socket */
+    struct gm_buf *head;     /* agent: the answer to the upgrade, gathered */
     uint64_t last_recv_ns;
-    uint64_t pinged_ns;         /* 0: no PING unanswered */
-    struct gm_hello hello;      /* server: ours; agent: the peer's */
-    struct gm_ready ready;      /* agent: ours; server: the peer's */
+    uint64_t pinged_ns;    /* 0: no PING unanswered */
+    struct gm_hello hello; /* server: ours; agent: the peer's */
+    struct gm_ready ready; /* agent: ours; server: the peer's */
     uint32_t head_len;
-    uint16_t http_status;       /* agent: of an upgrade that was refused; 0: none */
-    char http_text[128];        /* agent: first line of its body */
+    uint16_t http_status; /* agent: of an upgrade that was refused; 0: none */
+    char http_text[128];  /* agent: first line of its body */
     char key[GM_WS_KEY_LEN];
-    uint8_t state;              /* enum in link.c */
+    uint8_t state; /* enum in link.c */
     uint8_t role;
     bool silent, draining, drain_acked;
-    uint64_t mux_seen[8];       /* statistics already counted */
+    uint64_t mux_seen[8]; /* statistics already counted */
 };
 
-/* Server: takes the descriptor of a checked upgrade request; answers 101 with `accept` and greets. -GM_E_NOMEM: the descriptor stays the caller's. */
-int gm_link_accept(struct gm_ring *ring, struct gm_link *link, int fd, const char accept[GM_WS_ACCEPT_LEN], const struct gm_link_config *config)
-    GM_WARN_UNUSED;
+/* Server: takes the descriptor of a checked upgrade request; answers 101 with `accept` and greets.
+ * -GM_E_NOMEM: the descriptor stays the caller's. */
+int gm_link_accept(struct gm_ring *ring, struct gm_link *link, int fd,
+                   const char accept[GM_WS_ACCEPT_LEN],
+                   const struct gm_link_config *config) GM_WARN_UNUSED;
 
 /* What the upgrade request says. Borrowed until return. */
 struct gm_link_dial {
@@ -78,16 +84,23 @@ struct gm_link_dial {
     int lane; /* Gimlet-Lane: the lane to take over; negative: none */
 };
 /* Agent: dials, upgrades, greets. Failures come by on_down. */
-int gm_link_dial(struct gm_ring *ring, struct gm_link *link, const struct gm_link_dial *dial, const struct gm_link_config *config) GM_WARN_UNUSED;
+int gm_link_dial(struct gm_ring *ring, struct gm_link *link, const struct gm_link_dial *dial,
+                 const struct gm_link_config *config) GM_WARN_UNUSED;
 
-static inline struct gm_link *gm_link_of(struct gm_mux *mux) { return mux->user; }
+static inline struct gm_link *gm_link_of(struct gm_mux *mux)
+{
+    return mux->user;
+}
 bool gm_link_is_up(const struct gm_link *link);
 
-/* Something was queued in the mux: it leaves in this turn's flush. Also tightens the liveness deadline when streams have come. */
+/* Something was queued in the mux: it leaves in this turn's flush. Also tightens the liveness
+ * deadline when streams have come. */
 void gm_link_kick(struct gm_link *link);
-/* Announces the drain; the link closes by itself when the peer has acknowledged and no stream is left. */
+/* Announces the drain; the link closes by itself when the peer has acknowledged and no stream is
+ * left. */
 void gm_link_drain(struct gm_link *link);
-/* Ends the link now: streams are told `reason`, the peer gets a CLOSE with `code`. Not from within a callback of the mux. */
+/* Ends the link now: streams are told `reason`, the peer gets a CLOSE with `code`. Not from within
+ * a callback of the mux. */
 void gm_link_end(struct gm_link *link, enum gm_reason_code reason, uint16_t code, const char *text);
 
 /* Entries for the owner's struct gm_mux_ops. */

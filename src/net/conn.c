@@ -1,7 +1,8 @@
 /* A connection: send queue, cork, flush, close protocol. Owner: one ring.
  *
- * Invariants: the bytes of the send under way are the first `sending_bytes` of `out` and stay there until on_sent; the cork block holds one
- * reference of ours while it has room, and every piece queued from it holds another; nothing is written after a close was asked for. */
+ * Invariants: the bytes of the send under way are the first `sending_bytes` of `out` and stay there
+ * until on_sent; the cork block holds one reference of ours while it has room, and every piece
+ * queued from it holds another; nothing is written after a close was asked for. */
 #include "net/conn.h"
 
 #include <errno.h>
@@ -15,7 +16,7 @@ enum conn_state {
     CONN_OPEN,
     CONN_CLOSING,   /* draining the queue before FIN */
     CONN_LINGERING, /* FIN sent, input is discarded */
-    CONN_BROKEN, /* memory ran out while writing: the owner hears of it in the flush step */
+    CONN_BROKEN,    /* memory ran out while writing: the owner hears of it in the flush step */
     CONN_CLOSED,
 };
 
@@ -24,9 +25,13 @@ static void conn_evacuate(struct gm_holder *holder);
 static void conn_close_expired(struct gm_timer *timer);
 static const struct gm_sock_ops conn_sock_ops;
 
-static struct gm_conn *conn_of(struct gm_sock *sock) { return GM_CONTAINER_OF(sock, struct gm_conn, sock); }
+static struct gm_conn *conn_of(struct gm_sock *sock)
+{
+    return GM_CONTAINER_OF(sock, struct gm_conn, sock);
+}
 
-static void conn_init(struct gm_conn *conn, const struct gm_conn_ops *ops, enum conn_state state) {
+static void conn_init(struct gm_conn *conn, const struct gm_conn_ops *ops, enum conn_state state)
+{
     memset(conn, 0, sizeof *conn);
     conn->ops = ops;
     conn->state = (uint8_t)state;
@@ -35,29 +40,40 @@ static void conn_init(struct gm_conn *conn, const struct gm_conn_ops *ops, enum 
     gm_timer_init(&conn->close_timer, conn_close_expired);
 }
 
-int gm_conn_open(struct gm_ring *ring, struct gm_conn *conn, int fd, const struct gm_conn_ops *ops) {
+int gm_conn_open(struct gm_ring *ring, struct gm_conn *conn, int fd, const struct gm_conn_ops *ops)
+{
     conn_init(conn, ops, CONN_OPEN);
     return gm_sock_open(ring, &conn->sock, fd, &conn_sock_ops);
 }
 
-int gm_conn_dial(struct gm_ring *ring, struct gm_conn *conn, const union gm_addr *to, const struct gm_conn_ops *ops) {
+int gm_conn_dial(struct gm_ring *ring, struct gm_conn *conn, const union gm_addr *to,
+                 const struct gm_conn_ops *ops)
+{
     conn_init(conn, ops, CONN_CONNECTING);
     return gm_sock_connect(ring, &conn->sock, to, &conn_sock_ops);
 }
 
-bool gm_conn_is_open(const struct gm_conn *conn) { return conn->state == CONN_CONNECTING || conn->state == CONN_OPEN; }
+bool gm_conn_is_open(const struct gm_conn *conn)
+{
+    return conn->state == CONN_CONNECTING || conn->state == CONN_OPEN;
+}
 
-/* ---- Writing ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- Writing
+ * ------------------------------------------------------------------------------------------------------------------------
+ */
 
-static void conn_cork_drop(struct gm_conn *conn) {
-    if (conn->cork == NULL) return;
+static void conn_cork_drop(struct gm_conn *conn)
+{
+    if (conn->cork == NULL)
+        return;
     gm_buf_put(conn->cork);
     conn->cork = NULL;
     conn->cork_start = conn->cork_used = 0;
 }
 
 /* A failed send, told at once: we are in a callback of our own. */
-static void conn_break(struct gm_conn *conn, int error) {
+static void conn_break(struct gm_conn *conn, int error)
+{
     if (!gm_conn_is_open(conn) && conn->state != CONN_BROKEN) {
         gm_conn_abort(conn, true);
         return;
@@ -67,40 +83,53 @@ static void conn_break(struct gm_conn *conn, int error) {
 }
 
 /* Memory ran out inside a write: told later, so that no owner is called back from its own call. */
-static void conn_starve(struct gm_conn *conn) {
-    if (conn->state == CONN_OPEN || conn->state == CONN_CONNECTING) conn->state = CONN_BROKEN;
+static void conn_starve(struct gm_conn *conn)
+{
+    if (conn->state == CONN_OPEN || conn->state == CONN_CONNECTING)
+        conn->state = CONN_BROKEN;
     gm_conn_kick(conn);
 }
 
-static bool conn_push(struct gm_conn *conn, gm_slice slice) {
-    if (GM_LIKELY(gm_chain_push(&conn->out, gm_ring_segs(gm_conn_ring(conn)), slice) == 0)) return true;
+static bool conn_push(struct gm_conn *conn, gm_slice slice)
+{
+    if (GM_LIKELY(gm_chain_push(&conn->out, gm_ring_segs(gm_conn_ring(conn)), slice) == 0))
+        return true;
     gm_slice_put(slice);
     conn_starve(conn);
     return false;
 }
 
 /* Moves what was written to the cork block into the queue, so that the order of pieces is kept. */
-static bool conn_cork_queue(struct gm_conn *conn) {
-    if (conn->cork == NULL || conn->cork_used == conn->cork_start) return true;
-    gm_slice piece = {conn->cork->data + conn->cork_start, (uint32_t)(conn->cork_used - conn->cork_start), conn->cork};
+static bool conn_cork_queue(struct gm_conn *conn)
+{
+    if (conn->cork == NULL || conn->cork_used == conn->cork_start)
+        return true;
+    gm_slice piece = {conn->cork->data + conn->cork_start,
+                      (uint32_t)(conn->cork_used - conn->cork_start), conn->cork};
     gm_buf_ref(conn->cork);
     conn->cork_start = conn->cork_used;
     return conn_push(conn, piece);
 }
 
-void gm_conn_kick(struct gm_conn *conn) {
-    if (conn->state != CONN_CLOSED) gm_ring_flush(gm_conn_ring(conn), &conn->flush);
+void gm_conn_kick(struct gm_conn *conn)
+{
+    if (conn->state != CONN_CLOSED)
+        gm_ring_flush(gm_conn_ring(conn), &conn->flush);
 }
 
-void *gm_conn_reserve(struct gm_conn *conn, size_t need) {
+void *gm_conn_reserve(struct gm_conn *conn, size_t need)
+{
     GM_ASSERT(need <= GM_BLOCK_HEAD_BYTES);
-    if (!gm_conn_is_open(conn)) return NULL;
+    if (!gm_conn_is_open(conn))
+        return NULL;
     if (conn->cork != NULL && conn->cork->size - conn->cork_used < need) {
-        if (!conn_cork_queue(conn)) return NULL;
+        if (!conn_cork_queue(conn))
+            return NULL;
         conn_cork_drop(conn);
     }
     if (conn->cork == NULL) {
-        conn->cork = gm_ring_block(gm_conn_ring(conn), need <= GM_BLOCK_SMALL_BYTES ? GM_BLOCK_SMALL : GM_BLOCK_HEAD);
+        conn->cork = gm_ring_block(gm_conn_ring(conn),
+                                   need <= GM_BLOCK_SMALL_BYTES ? GM_BLOCK_SMALL : GM_BLOCK_HEAD);
         if (conn->cork == NULL) {
             conn_starve(conn);
             return NULL;
@@ -110,27 +139,33 @@ void *gm_conn_reserve(struct gm_conn *conn, size_t need) {
     return conn->cork->data + conn->cork_used;
 }
 
-void gm_conn_commit(struct gm_conn *conn, size_t used) {
+void gm_conn_commit(struct gm_conn *conn, size_t used)
+{
     GM_ASSERT(conn->cork != NULL && used <= conn->cork->size - conn->cork_used);
-    /* A head block is longer than the 16-bit offsets reach: it is queued whole and never filled further. */
+    /* A head block is longer than the 16-bit offsets reach: it is queued whole and never filled
+     * further. */
     if (conn->cork->size > UINT16_MAX) {
         gm_slice piece = {conn->cork->data, (uint32_t)used, conn->cork};
         conn->cork = NULL;
-        if (!conn_push(conn, piece)) return;
+        if (!conn_push(conn, piece))
+            return;
     } else {
         conn->cork_used = (uint16_t)(conn->cork_used + used);
     }
     gm_conn_kick(conn);
 }
 
-void gm_conn_write(struct gm_conn *conn, const void *bytes, size_t len) {
+void gm_conn_write(struct gm_conn *conn, const void *bytes, size_t len)
+{
     const uint8_t *from = bytes;
     while (len > 0) {
         size_t room = conn->cork != NULL ? conn->cork->size - conn->cork_used : 0;
         size_t part = len < GM_BLOCK_SMALL_BYTES ? len : GM_BLOCK_SMALL_BYTES;
-        if (room > 0 && part > room) part = room;
+        if (room > 0 && part > room)
+            part = room;
         void *to = gm_conn_reserve(conn, part);
-        if (to == NULL) return;
+        if (to == NULL)
+            return;
         memcpy(to, from, part);
         gm_conn_commit(conn, part);
         gm_counter_add(GM_COUNTER_COPIES_SMALL, 1);
@@ -140,7 +175,8 @@ void gm_conn_write(struct gm_conn *conn, const void *bytes, size_t len) {
     }
 }
 
-void gm_conn_write_slice(struct gm_conn *conn, gm_slice slice) {
+void gm_conn_write_slice(struct gm_conn *conn, gm_slice slice)
+{
     if (!gm_conn_is_open(conn)) {
         gm_slice_put(slice);
         return;
@@ -153,25 +189,34 @@ void gm_conn_write_slice(struct gm_conn *conn, gm_slice slice) {
     gm_conn_push(conn, slice);
 }
 
-void gm_conn_push(struct gm_conn *conn, gm_slice slice) {
+void gm_conn_push(struct gm_conn *conn, gm_slice slice)
+{
     if (!gm_conn_is_open(conn) || !conn_cork_queue(conn)) {
         gm_slice_put(slice);
         return;
     }
-    if (conn_push(conn, slice)) gm_conn_kick(conn);
+    if (conn_push(conn, slice))
+        gm_conn_kick(conn);
 }
 
-/* ---- Flushing ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- Flushing
+ * -----------------------------------------------------------------------------------------------------------------------
+ */
 
-static void conn_queue_empty(struct gm_conn *conn) {
+static void conn_queue_empty(struct gm_conn *conn)
+{
     conn_cork_drop(conn);
     gm_ring_unhold(&conn->holder);
-    if (!conn->fin_queued || conn->state == CONN_LINGERING) return;
-    if (conn->state == CONN_CLOSING) {
+    if (!conn->fin_queued || conn->state == CONN_LINGERING)
+        return;
+    if (conn->state == CONN_CLOSING && conn->recv_ended) {
+        gm_conn_abort(conn, false);
+    } else if (conn->state == CONN_CLOSING) {
         gm_sock_shutdown(&conn->sock);
         conn->state = CONN_LINGERING;
         conn->linger_left = GM_CONN_LINGER_BYTES;
-        gm_timer_set(gm_conn_ring(conn), &conn->close_timer, gm_ring_now_ns(gm_conn_ring(conn)) + GM_CONN_LINGER_NS);
+        gm_timer_set(gm_conn_ring(conn), &conn->close_timer,
+                     gm_ring_now_ns(gm_conn_ring(conn)) + GM_CONN_LINGER_NS);
         gm_sock_recv(&conn->sock, GM_POOL_CLIENT, GM_CONN_LINGER_BYTES);
     } else if (conn->state == CONN_OPEN) {
         gm_sock_shutdown(&conn->sock);
@@ -179,8 +224,10 @@ static void conn_queue_empty(struct gm_conn *conn) {
     }
 }
 
-static void conn_send(struct gm_conn *conn) {
-    if (conn->blocked || conn->sending_bytes > 0 || !conn_cork_queue(conn)) return;
+static void conn_send(struct gm_conn *conn)
+{
+    if (conn->blocked || conn->sending_bytes > 0 || !conn_cork_queue(conn))
+        return;
     if (conn->out.count == 0) {
         conn_queue_empty(conn);
         return;
@@ -188,7 +235,8 @@ static void conn_send(struct gm_conn *conn) {
     struct iovec iov[GM_SEND_IOV];
     unsigned count = gm_chain_peek(&conn->out, iov, GM_SEND_IOV, GM_CONN_SEND_BYTES);
     size_t bytes = 0;
-    for (unsigned i = 0; i < count; i++) bytes += iov[i].iov_len;
+    for (unsigned i = 0; i < count; i++)
+        bytes += iov[i].iov_len;
     int rc = gm_sock_send(&conn->sock, iov, count, bytes < conn->out.bytes);
     if (rc < 0) {
         conn_break(conn, rc);
@@ -197,20 +245,26 @@ static void conn_send(struct gm_conn *conn) {
     conn->sending_bytes = (uint32_t)bytes;
 }
 
-static void conn_flush(struct gm_task *task) {
+static void conn_flush(struct gm_task *task)
+{
     struct gm_conn *conn = GM_CONTAINER_OF(task, struct gm_conn, flush);
     if (conn->state == CONN_BROKEN) {
         conn->ops->on_broken(conn, -GM_E_NOMEM);
         return;
     }
-    if (conn->state == CONN_CONNECTING || conn->state == CONN_CLOSED) return;
-    if (conn->state == CONN_OPEN && conn->ops->on_flush != NULL && !conn->blocked) conn->ops->on_flush(conn);
-    if (conn->state != CONN_CLOSED) conn_send(conn);
+    if (conn->state == CONN_CONNECTING || conn->state == CONN_CLOSED)
+        return;
+    if (conn->state == CONN_OPEN && conn->ops->on_flush != NULL && !conn->blocked)
+        conn->ops->on_flush(conn);
+    if (conn->state != CONN_CLOSED)
+        conn_send(conn);
 }
 
-static void conn_sent(struct gm_sock *sock, ssize_t result) {
+static void conn_sent(struct gm_sock *sock, ssize_t result)
+{
     struct gm_conn *conn = conn_of(sock);
-    if (conn->state == CONN_CLOSED) return;
+    if (conn->state == CONN_CLOSED)
+        return;
     size_t offered = conn->sending_bytes;
     conn->sending_bytes = 0;
     if (result < 0) {
@@ -222,32 +276,43 @@ static void conn_sent(struct gm_sock *sock, ssize_t result) {
     gm_chain_consume(&conn->out, gm_ring_segs(gm_conn_ring(conn)), bytes);
     conn->sent_total += bytes;
     conn->blocked = bytes < offered;
-    if (conn->blocked) gm_ring_hold(gm_conn_ring(conn), &conn->holder);
+    if (conn->blocked)
+        gm_ring_hold(gm_conn_ring(conn), &conn->holder);
     if (!gm_conn_is_open(conn)) {
-        if (bytes > 0) gm_timer_set(gm_conn_ring(conn), &conn->close_timer, gm_ring_now_ns(gm_conn_ring(conn)) + GM_CONN_CLOSE_STALL_NS);
+        if (bytes > 0)
+            gm_timer_set(gm_conn_ring(conn), &conn->close_timer,
+                         gm_ring_now_ns(gm_conn_ring(conn)) + GM_CONN_CLOSE_STALL_NS);
         gm_conn_kick(conn);
         return;
     }
-    if (bytes > 0) conn->ops->on_sent(conn, bytes);
-    if (conn->state != CONN_CLOSED && !conn->blocked) gm_conn_kick(conn);
+    if (bytes > 0)
+        conn->ops->on_sent(conn, bytes);
+    if (conn->state != CONN_CLOSED && !conn->blocked)
+        gm_conn_kick(conn);
 }
 
-static void conn_writable(struct gm_sock *sock) {
+static void conn_writable(struct gm_sock *sock)
+{
     struct gm_conn *conn = conn_of(sock);
     conn->blocked = false;
     gm_conn_kick(conn);
 }
 
-/* Evacuation never meets a send under way: sends end within a turn and this runs before the flush's sends are submitted only for connections
- * that are blocked. */
-static void conn_evacuate(struct gm_holder *holder) {
+/* Evacuation never meets a send under way: sends end within a turn and this runs before the flush's
+ * sends are submitted only for connections that are blocked. */
+static void conn_evacuate(struct gm_holder *holder)
+{
     struct gm_conn *conn = GM_CONTAINER_OF(holder, struct gm_conn, holder);
-    if (conn->sending_bytes == 0) gm_ring_evacuate(gm_conn_ring(conn), &conn->out);
+    if (conn->sending_bytes == 0)
+        gm_ring_evacuate(gm_conn_ring(conn), &conn->out);
 }
 
-/* ---- Receiving, closing ------------------------------------------------------------------------------------------------------------- */
+/* ---- Receiving, closing
+ * -------------------------------------------------------------------------------------------------------------
+ */
 
-static void conn_recv(struct gm_sock *sock, gm_slice slice) {
+static void conn_recv(struct gm_sock *sock, gm_slice slice)
+{
     struct gm_conn *conn = conn_of(sock);
     if (GM_LIKELY(conn->state == CONN_OPEN)) {
         conn->ops->on_recv(conn, slice);
@@ -255,13 +320,17 @@ static void conn_recv(struct gm_sock *sock, gm_slice slice) {
     }
     uint32_t len = slice.len;
     gm_slice_put(slice);
-    if (conn->state != CONN_LINGERING) return;
+    if (conn->state != CONN_LINGERING)
+        return;
     conn->linger_left -= len < conn->linger_left ? len : conn->linger_left;
-    if (conn->linger_left == 0) gm_conn_abort(conn, false);
+    if (conn->linger_left == 0)
+        gm_conn_abort(conn, false);
 }
 
-static void conn_recv_end(struct gm_sock *sock, int error) {
+static void conn_recv_end(struct gm_sock *sock, int error)
+{
     struct gm_conn *conn = conn_of(sock);
+    conn->recv_ended = true;
     if (conn->state == CONN_OPEN) {
         conn->ops->on_recv_end(conn, error);
     } else if (conn->state == CONN_LINGERING || error < 0) {
@@ -269,14 +338,18 @@ static void conn_recv_end(struct gm_sock *sock, int error) {
     }
 }
 
-static void conn_hangup(struct gm_sock *sock) {
+static void conn_hangup(struct gm_sock *sock)
+{
     struct gm_conn *conn = conn_of(sock);
-    if (conn->state == CONN_OPEN) conn->ops->on_hangup(conn);
+    if (conn->state == CONN_OPEN)
+        conn->ops->on_hangup(conn);
 }
 
-static void conn_connected(struct gm_sock *sock, int error) {
+static void conn_connected(struct gm_sock *sock, int error)
+{
     struct gm_conn *conn = conn_of(sock);
-    if (conn->state != CONN_CONNECTING) return;
+    if (conn->state != CONN_CONNECTING)
+        return;
     if (error == 0) {
         conn->state = CONN_OPEN;
         gm_conn_kick(conn);
@@ -284,42 +357,52 @@ static void conn_connected(struct gm_sock *sock, int error) {
     conn->ops->on_connect(conn, error);
 }
 
-static void conn_close_expired(struct gm_timer *timer) {
+static void conn_close_expired(struct gm_timer *timer)
+{
     gm_conn_abort(GM_CONTAINER_OF(timer, struct gm_conn, close_timer), false);
 }
 
-void gm_conn_finish(struct gm_conn *conn) {
-    if (!gm_conn_is_open(conn)) return;
+void gm_conn_finish(struct gm_conn *conn)
+{
+    if (!gm_conn_is_open(conn))
+        return;
     conn->fin_queued = true;
     gm_conn_kick(conn);
 }
 
-void gm_conn_close(struct gm_conn *conn) {
-    if (!gm_conn_is_open(conn) && conn->state != CONN_BROKEN) return;
+void gm_conn_close(struct gm_conn *conn)
+{
+    if (!gm_conn_is_open(conn) && conn->state != CONN_BROKEN)
+        return;
     if (conn->state == CONN_CONNECTING || conn->state == CONN_BROKEN) {
         gm_conn_abort(conn, false);
         return;
     }
     conn->state = CONN_CLOSING;
     conn->fin_queued = true;
-    gm_timer_set(gm_conn_ring(conn), &conn->close_timer, gm_ring_now_ns(gm_conn_ring(conn)) + GM_CONN_CLOSE_STALL_NS);
+    gm_timer_set(gm_conn_ring(conn), &conn->close_timer,
+                 gm_ring_now_ns(gm_conn_ring(conn)) + GM_CONN_CLOSE_STALL_NS);
     gm_conn_kick(conn);
 }
 
-static void conn_release(struct gm_conn *conn) {
+static void conn_release(struct gm_conn *conn)
+{
     gm_task_cancel(&conn->flush);
     gm_ring_unhold(&conn->holder);
     gm_timer_cancel(&conn->close_timer);
 }
 
-void gm_conn_abort(struct gm_conn *conn, bool reset) {
-    if (conn->state == CONN_CLOSED) return;
+void gm_conn_abort(struct gm_conn *conn, bool reset)
+{
+    if (conn->state == CONN_CLOSED)
+        return;
     conn->state = CONN_CLOSED;
     conn_release(conn);
     gm_sock_close(&conn->sock, reset);
 }
 
-static void conn_closed(struct gm_sock *sock) {
+static void conn_closed(struct gm_sock *sock)
+{
     struct gm_conn *conn = conn_of(sock);
     /* Only now has the kernel let go of the bytes of a send that may have been under way. */
     gm_chain_clear(&conn->out, gm_ring_segs(gm_conn_ring(conn)));
@@ -327,13 +410,15 @@ static void conn_closed(struct gm_sock *sock) {
     conn->ops->on_closed(conn);
 }
 
-void gm_conn_detach(struct gm_conn *conn) {
+void gm_conn_detach(struct gm_conn *conn)
+{
     GM_ASSERT(conn->state == CONN_OPEN && gm_conn_queued(conn) == 0 && conn->sending_bytes == 0);
     conn_release(conn);
     gm_sock_detach(&conn->sock);
 }
 
-static void conn_detached(struct gm_sock *sock, int fd) {
+static void conn_detached(struct gm_sock *sock, int fd)
+{
     struct gm_conn *conn = conn_of(sock);
     conn->state = CONN_CLOSED;
     conn_cork_drop(conn);

@@ -1,5 +1,6 @@
-/* Route, credential, policy. Owner: the client's ring. Invariant: nothing reaches a service before its credential has been verified and its
- * patterns have been asked; a credential that was the gateway's is never passed on. */
+/* Route, credential, policy. Owner: the client's ring. Invariant: nothing reaches a service before
+ * its credential has been verified and its patterns have been asked; a credential that was the
+ * gateway's is never passed on. */
 #include "server/admit.h"
 
 #include <string.h>
@@ -13,15 +14,19 @@
 
 #define BEARER "Bearer "
 
-void gm_admit_answer(struct gm_client *client, const struct gm_http_request *head, struct gm_answer answer) {
+void gm_admit_answer(struct gm_client *client, const struct gm_http_request *head,
+                     struct gm_answer answer)
+{
     char id[GM_REQUEST_ID_MAX];
     uint8_t id_len;
     gm_request_id(client->ctx, head, id, &id_len);
     answer.request_id = (struct gm_http_span){id, id_len};
     if (head != NULL) {
-        bool body = head->framing.body == GM_HTTP_BODY_CHUNKED || (head->framing.body == GM_HTTP_BODY_LENGTH && head->framing.length > 0);
+        bool body = head->framing.body == GM_HTTP_BODY_CHUNKED ||
+                    (head->framing.body == GM_HTTP_BODY_LENGTH && head->framing.length > 0);
         /* A body that nobody will read: the connection cannot be used again. */
-        if (body || !head->framing.keep_alive || client->ctx->phase == GM_SERVER_DRAINING) client->close_after = true;
+        if (body || !head->framing.keep_alive || client->ctx->phase == GM_SERVER_DRAINING)
+            client->close_after = true;
         answer.json = gm_answer_wants_json(head);
         answer.head_only = head->method_id == GM_HTTP_HEAD;
         answer.http10 = head->framing.version_minor == 0;
@@ -30,27 +35,39 @@ void gm_admit_answer(struct gm_client *client, const struct gm_http_request *hea
     gm_answer_write(client->ctx, &client->conn, &answer);
 }
 
-static enum gm_admit_result refuse(struct gm_client *client, const struct gm_http_request *head, enum gm_reason_code reason, const char *message) {
+static enum gm_admit_result refuse(struct gm_client *client, const struct gm_http_request *head,
+                                   enum gm_reason_code reason, const char *message)
+{
     struct gm_answer answer = gm_answer_for(reason);
     answer.message = message;
     gm_admit_answer(client, head, answer);
     return GM_ADMIT_ANSWERED;
 }
 
-/* ---- Credentials -------------------------------------------------------------------------------------------------------------------- */
+/* ---- Credentials
+ * --------------------------------------------------------------------------------------------------------------------
+ */
 
-/* Proxy-Authorization is the gateway's own field: with it, Authorization is the backend's business. */
-static const char *find_credential(const struct gm_http_request *head, struct gm_credential *out) {
-    const struct gm_http_field *field = gm_http_fields_find(&head->fields, GM_HTTP_ID_PROXY_AUTHORIZATION, NULL);
+/* Proxy-Authorization is the gateway's own field: with it, Authorization is the backend's business.
+ */
+static const char *find_credential(const struct gm_http_request *head, struct gm_credential *out)
+{
+    const struct gm_http_field *field =
+        gm_http_fields_find(&head->fields, GM_HTTP_ID_PROXY_AUTHORIZATION, NULL);
     out->in_authorization = field == NULL;
-    if (field == NULL) field = gm_http_fields_find(&head->fields, GM_HTTP_ID_AUTHORIZATION, NULL);
-    if (field == NULL || field->value_len == 0) return "Missing Authorization header";
-    if (field->value_len < sizeof BEARER || memcmp(field->value, BEARER, sizeof BEARER - 1) != 0) return "Invalid Authorization header format";
-    out->token = (struct gm_http_span){field->value + sizeof BEARER - 1, field->value_len - (sizeof BEARER - 1)};
+    if (field == NULL)
+        field = gm_http_fields_find(&head->fields, GM_HTTP_ID_AUTHORIZATION, NULL);
+    if (field == NULL || field->value_len == 0)
+        return "Missing Authorization header";
+    if (field->value_len < sizeof BEARER || memcmp(field->value, BEARER, sizeof BEARER - 1) != 0)
+        return "Invalid Authorization header format";
+    out->token = (struct gm_http_span){field->value + sizeof BEARER - 1,
+                                       field->value_len - (sizeof BEARER - 1)};
     return NULL;
 }
 
-static bool verify_budget(struct gm_server_ring *ctx) {
+static bool verify_budget(struct gm_server_ring *ctx)
+{
     uint64_t now_ns = gm_ring_now_ns(ctx->ring);
     if (ctx->verify_turn_ns != now_ns) {
         ctx->verify_turn_ns = now_ns;
@@ -59,8 +76,9 @@ static bool verify_budget(struct gm_server_ring *ctx) {
     return ctx->verify_left > 0;
 }
 
-int gm_admit_verify(struct gm_server_ring *ctx, const struct gm_credential *credential, enum gm_audience audience,
-                    struct gm_token_answer *out) {
+int gm_admit_verify(struct gm_server_ring *ctx, const struct gm_credential *credential,
+                    enum gm_audience audience, struct gm_token_answer *out)
+{
     struct gm_jwt_query query = {
         .token = credential->token.p,
         .token_len = credential->token.len,
@@ -70,24 +88,28 @@ int gm_admit_verify(struct gm_server_ring *ctx, const struct gm_credential *cred
     if (gm_token_cache_lookup(&ctx->tokens, &query, out) == GM_TOKEN_HIT) {
         gm_counter_add(GM_COUNTER_TOKEN_HITS, 1);
     } else {
-        if (!verify_budget(ctx)) return -GM_E_LIMIT;
+        if (!verify_budget(ctx))
+            return -GM_E_LIMIT;
         unsigned spent = gm_token_cache_verify(&ctx->tokens, &ctx->shared->rules, &query, out);
         ctx->verify_left -= spent < ctx->verify_left ? spent : ctx->verify_left;
         gm_counter_add(GM_COUNTER_TOKEN_MISSES, 1);
     }
-    if (out->result != GM_JWT_OK) gm_counter_add(GM_COUNTER_TOKEN_REJECTS, 1);
+    if (out->result != GM_JWT_OK)
+        gm_counter_add(GM_COUNTER_TOKEN_REJECTS, 1);
     return 0;
 }
 
-int gm_admit_credential(struct gm_client *client, const struct gm_http_request *head, enum gm_audience audience,
-                        struct gm_admission *out) {
+int gm_admit_credential(struct gm_client *client, const struct gm_http_request *head,
+                        enum gm_audience audience, struct gm_admission *out)
+{
     const char *problem = find_credential(head, &out->credential);
     if (problem != NULL) {
         (void)refuse(client, head, GM_REASON_UNAUTHORIZED, problem);
         return GM_ADMIT_ANSWERED;
     }
     struct gm_token_answer answer;
-    if (gm_admit_verify(client->ctx, &out->credential, audience, &answer) < 0) return GM_ADMIT_WAIT;
+    if (gm_admit_verify(client->ctx, &out->credential, audience, &answer) < 0)
+        return GM_ADMIT_WAIT;
     if (answer.result != GM_JWT_OK) {
         gm_log_error("token refused", GM_STR("reason", gm_jwt_text(answer.result)));
         (void)refuse(client, head, GM_REASON_UNAUTHORIZED, gm_jwt_text(answer.result));
@@ -97,12 +119,18 @@ int gm_admit_credential(struct gm_client *client, const struct gm_http_request *
     return GM_ADMIT_STARTED;
 }
 
-/* ---- Routes ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Routes
+ * -------------------------------------------------------------------------------------------------------------------------
+ */
 
-static enum gm_admit_result admit_service(struct gm_client *client, const struct gm_http_request *head, const struct gm_http_service_path *path) {
+static enum gm_admit_result admit_service(struct gm_client *client,
+                                          const struct gm_http_request *head,
+                                          const struct gm_http_service_path *path)
+{
     struct gm_admission admission;
     int rc = gm_admit_credential(client, head, GM_AUDIENCE_CLIENT, &admission);
-    if (rc != GM_ADMIT_STARTED) return (enum gm_admit_result)rc;
+    if (rc != GM_ADMIT_STARTED)
+        return (enum gm_admit_result)rc;
     if (!gm_principal_may_call(admission.principal, path->name, path->name_len)) {
         gm_log_error("service not permitted", GM_STRN("service", path->name, path->name_len));
         return refuse(client, head, GM_REASON_FORBIDDEN, "Forbidden");
@@ -118,30 +146,48 @@ static enum gm_admit_result admit_service(struct gm_client *client, const struct
     return gm_exchange_start(client, &request) != NULL ? GM_ADMIT_STARTED : GM_ADMIT_ANSWERED;
 }
 
-static enum gm_admit_result admit_public(struct gm_client *client, const struct gm_http_request *head) {
+static enum gm_admit_result admit_public(struct gm_client *client,
+                                         const struct gm_http_request *head)
+{
     if (head->form == GM_HTTP_FORM_ASTERISK) {
-        gm_admit_answer(client, head, (struct gm_answer){.status = 200, .content_type = "text/plain", .body = ""});
+        gm_admit_answer(
+            client, head,
+            (struct gm_answer){.status = 200, .content_type = "text/plain", .body = ""});
         return GM_ADMIT_ANSWERED;
     }
-    if (head->form == GM_HTTP_FORM_AUTHORITY) return refuse(client, head, GM_REASON_METHOD_NOT_ALLOWED, NULL);
-    if (gm_http_span_equal(head->path, GM_HTTP_LIT("/agent"))) return gm_attach_request(client, head);
-    if (gm_http_span_equal(head->path, GM_HTTP_LIT("/health")) && client->ctx->shared->config->health_port < 0) return gm_ops_health(client, head);
+    if (head->form == GM_HTTP_FORM_AUTHORITY)
+        return refuse(client, head, GM_REASON_METHOD_NOT_ALLOWED, NULL);
+    if (gm_http_span_equal(head->path, GM_HTTP_LIT("/agent")))
+        return gm_attach_request(client, head);
+    if (gm_http_span_equal(head->path, GM_HTTP_LIT("/health")) &&
+        client->ctx->shared->config->health_port < 0)
+        return gm_ops_health(client, head);
     struct gm_http_service_path path;
     struct gm_http_span target = {head->path.p, head->path.len + head->query.len};
     int rc = gm_http_service_split(target, &path);
-    if (rc == 0) return refuse(client, head, GM_REASON_NOT_FOUND, "404 page not found");
-    if (rc < 0) return refuse(client, head, GM_REASON_BAD_REQUEST, gm_http_error_text(rc));
+    if (rc == 0)
+        return refuse(client, head, GM_REASON_NOT_FOUND, "404 page not found");
+    if (rc < 0)
+        return refuse(client, head, GM_REASON_BAD_REQUEST, gm_http_error_text(rc));
     return admit_service(client, head, &path);
 }
 
-enum gm_admit_result gm_admit(struct gm_client *client, const struct gm_http_request *head) {
+enum gm_admit_result gm_admit(struct gm_client *client, const struct gm_http_request *head)
+{
     enum gm_admit_result result;
     switch ((enum gm_client_face)client->face) {
-        case GM_FACE_METRICS: result = gm_ops_metrics(client, head); break;
-        case GM_FACE_HEALTH: result = gm_ops_health(client, head); break;
-        case GM_FACE_PUBLIC:
-        default: result = admit_public(client, head); break;
+    case GM_FACE_METRICS:
+        result = gm_ops_metrics(client, head);
+        break;
+    case GM_FACE_HEALTH:
+        result = gm_ops_health(client, head);
+        break;
+    case GM_FACE_PUBLIC:
+    default:
+        result = admit_public(client, head);
+        break;
     }
-    if (result != GM_ADMIT_WAIT) gm_counter_add(GM_COUNTER_REQUESTS, 1);
+    if (result != GM_ADMIT_WAIT)
+        gm_counter_add(GM_COUNTER_REQUESTS, 1);
     return result;
 }

@@ -1,6 +1,8 @@
-/* Admission: from a parsed head to what is to be done with it. Route, credential, policy, in one order for every request.
+/* Admission: from a parsed head to what is to be done with it. Route, credential, policy, in one
+ * order for every request.
  *
- * Owner: the client's ring. It starts the exchange, hands the connection to a link, or answers; there is no other way in. */
+ * Owner: the client's ring. It starts the exchange, hands the connection to a link, or answers;
+ * there is no other way in. */
 #ifndef GM_SERVER_ADMIT_H
 #define GM_SERVER_ADMIT_H
 
@@ -25,16 +27,20 @@ struct gm_admission {
     const struct gm_principal *principal; /* borrowed until the next verification */
 };
 
-enum gm_admit_result gm_admit(struct gm_client *client, const struct gm_http_request *head) GM_WARN_UNUSED;
+enum gm_admit_result gm_admit(struct gm_client *client,
+                              const struct gm_http_request *head) GM_WARN_UNUSED;
 
 /* Finds and verifies the request's credential: STARTED (*out is set), ANSWERED (401) or WAIT. */
-int gm_admit_credential(struct gm_client *client, const struct gm_http_request *head, enum gm_audience audience,
-                        struct gm_admission *out) GM_WARN_UNUSED;
-/* The token alone, through the cache. -GM_E_LIMIT: not known, and this turn's budget for RSA is spent. */
-int gm_admit_verify(struct gm_server_ring *ctx, const struct gm_credential *credential, enum gm_audience audience,
-                    struct gm_token_answer *out) GM_WARN_UNUSED;
+int gm_admit_credential(struct gm_client *client, const struct gm_http_request *head,
+                        enum gm_audience audience, struct gm_admission *out) GM_WARN_UNUSED;
+/* The token alone, through the cache. -GM_E_LIMIT: not known, and this turn's budget for RSA is
+ * spent. */
+int gm_admit_verify(struct gm_server_ring *ctx, const struct gm_credential *credential,
+                    enum gm_audience audience, struct gm_token_answer *out) GM_WARN_UNUSED;
 
-/* An answer to this request: id, JSON or text, HEAD, keep-alive filled in from the head (NULL: nothing of it could be read). */
-void gm_admit_answer(struct gm_client *client, const struct gm_http_request *head, struct gm_answer answer);
+/* An answer to this request: id, JSON or text, HEAD, keep-alive filled in from the head (NULL:
+ * nothing of it could be read). */
+void gm_admit_answer(struct gm_client *client, const struct gm_http_request *head,
+                     struct gm_answer answer);
 
 #endif

@@ -1,4 +1,5 @@
-/* The gateway's own answers. Owner: the client's ring. Invariant: whatever text is put into them has been checked or is escaped here. */
+/* The gateway's own answers. Owner: the client's ring. Invariant: whatever text is put into them
+ * has been checked or is escaped here. */
 #include "server/answer.h"
 
 #include <stdio.h>
@@ -7,7 +8,8 @@
 #define ANSWER_BODY_MAX 2048u
 #define ANSWER_HEAD_MAX 1024u
 
-struct gm_answer gm_answer_for(enum gm_reason_code code) {
+struct gm_answer gm_answer_for(enum gm_reason_code code)
+{
     static const struct {
         enum gm_reason_code reason;
         const char *infra_code, *message;
@@ -30,29 +32,35 @@ struct gm_answer gm_answer_for(enum gm_reason_code code) {
     const struct gm_reason *reason = gm_reason_get((uint16_t)code);
     struct gm_answer answer = {.status = reason->status, .reason = code};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        if (rows[i].reason != code) continue;
+        if (rows[i].reason != code)
+            continue;
         answer.infra_code = rows[i].infra_code;
         answer.message = rows[i].message;
     }
     return answer;
 }
 
-bool gm_answer_wants_json(const struct gm_http_request *head) {
+bool gm_answer_wants_json(const struct gm_http_request *head)
+{
     unsigned from = 0;
     const struct gm_http_field *field;
     while ((field = gm_http_fields_find(&head->fields, GM_HTTP_ID_ACCEPT, &from)) != NULL) {
-        if (memmem(field->value, field->value_len, "application/json", 16) != NULL) return true;
-        if (memmem(field->value, field->value_len, "text/event-stream", 17) != NULL) return true;
+        if (memmem(field->value, field->value_len, "application/json", 16) != NULL)
+            return true;
+        if (memmem(field->value, field->value_len, "text/event-stream", 17) != NULL)
+            return true;
     }
     return false;
 }
 
 /* JSON string contents; our messages are short, what does not fit is cut. */
-static size_t json_escape(char *out, size_t cap, const char *text) {
+static size_t json_escape(char *out, size_t cap, const char *text)
+{
     size_t len = 0;
     for (const char *p = text; *p != '\0' && len + 7 < cap; p++) {
         unsigned char byte = (unsigned char)*p;
-        if (byte == '"' || byte == '\\') out[len++] = '\\';
+        if (byte == '"' || byte == '\\')
+            out[len++] = '\\';
         if (byte >= 0x20) {
             out[len++] = (char)byte;
         } else {
@@ -63,17 +71,22 @@ static size_t json_escape(char *out, size_t cap, const char *text) {
     return len;
 }
 
-static size_t answer_body(char *out, const struct gm_answer *answer, const char *message) {
+static size_t answer_body(char *out, const struct gm_answer *answer, const char *message)
+{
     int len;
     if (answer->json) {
         char text[ANSWER_BODY_MAX / 2];
         json_escape(text, sizeof text, message);
-        len = snprintf(out, ANSWER_BODY_MAX,
-                       "{\"error\":{\"message\":\"%s\",\"type\":\"gimlet_error\",\"param\":null,\"code\":\"%s\"},\"request_id\":\"%.*s\"}\n", text,
-                       gm_reason_get((uint16_t)answer->reason)->name, (int)answer->request_id.len, answer->request_id.p ? answer->request_id.p : "");
+        len =
+            snprintf(out, ANSWER_BODY_MAX,
+                     "{\"error\":{\"message\":\"%s\",\"type\":\"gimlet_error\",\"param\":null,"
+                     "\"code\":\"%s\"},\"request_id\":\"%.*s\"}\n",
+                     text, gm_reason_get((uint16_t)answer->reason)->name,
+                     (int)answer->request_id.len, answer->request_id.p ? answer->request_id.p : "");
     } else if (answer->infra_code != NULL) {
         len = snprintf(out, ANSWER_BODY_MAX,
-                       "Gimlet Infrastructure Error\n\nError Code: %s\nMessage: %s\n\nThe tunnel made this answer; the service behind it did not."
+                       "Gimlet Infrastructure Error\n\nError Code: %s\nMessage: %s\n\nThe tunnel "
+                       "made this answer; the service behind it did not."
                        "\nThe X-Request-Id field of this answer names the request in the logs.\n",
                        answer->infra_code, message);
     } else {
@@ -82,26 +95,39 @@ static size_t answer_body(char *out, const struct gm_answer *answer, const char 
     return len < (int)ANSWER_BODY_MAX ? (size_t)len : ANSWER_BODY_MAX - 1;
 }
 
-static void answer_fields(struct gm_http_out *out, struct gm_server_ring *ctx, const struct gm_answer *answer) {
-    gm_http_write_field(out, GM_HTTP_LIT("Date"), (struct gm_http_span){gm_server_date(ctx), GM_HTTP_DATE_LEN});
-    if (answer->request_id.len > 0) gm_http_write_field(out, GM_HTTP_LIT("X-Request-Id"), answer->request_id);
+static void answer_fields(struct gm_http_out *out, struct gm_server_ring *ctx,
+                          const struct gm_answer *answer)
+{
+    gm_http_write_field(out, GM_HTTP_LIT("Date"),
+                        (struct gm_http_span){gm_server_date(ctx), GM_HTTP_DATE_LEN});
+    if (answer->request_id.len > 0)
+        gm_http_write_field(out, GM_HTTP_LIT("X-Request-Id"), answer->request_id);
     if (answer->reason != GM_REASON_NONE) {
         const char *name = gm_reason_get((uint16_t)answer->reason)->name;
-        gm_http_write_field(out, GM_HTTP_LIT("X-Gimlet-Error"), (struct gm_http_span){name, strlen(name)});
+        gm_http_write_field(out, GM_HTTP_LIT("X-Gimlet-Error"),
+                            (struct gm_http_span){name, strlen(name)});
         gm_http_write_field(out, GM_HTTP_LIT("X-Content-Type-Options"), GM_HTTP_LIT("nosniff"));
     }
-    if (answer->extra_field != NULL) gm_http_write_raw(out, (struct gm_http_span){answer->extra_field, strlen(answer->extra_field)});
-    if (answer->close) gm_http_write_field(out, GM_HTTP_LIT("Connection"), GM_HTTP_LIT("close"));
-    else if (answer->http10) gm_http_write_field(out, GM_HTTP_LIT("Connection"), GM_HTTP_LIT("keep-alive"));
+    if (answer->extra_field != NULL)
+        gm_http_write_raw(out,
+                          (struct gm_http_span){answer->extra_field, strlen(answer->extra_field)});
+    if (answer->close)
+        gm_http_write_field(out, GM_HTTP_LIT("Connection"), GM_HTTP_LIT("close"));
+    else if (answer->http10)
+        gm_http_write_field(out, GM_HTTP_LIT("Connection"), GM_HTTP_LIT("keep-alive"));
 }
 
-void gm_answer_write(struct gm_server_ring *ctx, struct gm_conn *conn, const struct gm_answer *answer) {
+void gm_answer_write(struct gm_server_ring *ctx, struct gm_conn *conn,
+                     const struct gm_answer *answer)
+{
     char text[ANSWER_BODY_MAX], head[ANSWER_HEAD_MAX];
     const void *body = answer->body;
     size_t body_len = answer->body_len;
     const char *type = answer->content_type;
     if (type == NULL) {
-        const char *message = answer->message != NULL ? answer->message : gm_reason_get((uint16_t)answer->reason)->text;
+        const char *message = answer->message != NULL
+                                  ? answer->message
+                                  : gm_reason_get((uint16_t)answer->reason)->text;
         body = text;
         body_len = answer_body(text, answer, message);
         type = answer->json ? "application/json" : "text/plain; charset=utf-8";
@@ -109,12 +135,15 @@ void gm_answer_write(struct gm_server_ring *ctx, struct gm_conn *conn, const str
     struct gm_http_out out;
     gm_http_out_init(&out, head, sizeof head);
     gm_http_write_status_line(&out, 1, answer->status, (struct gm_http_span){0});
-    gm_http_write_field(&out, GM_HTTP_LIT("Content-Type"), (struct gm_http_span){type, strlen(type)});
+    gm_http_write_field(&out, GM_HTTP_LIT("Content-Type"),
+                        (struct gm_http_span){type, strlen(type)});
     gm_http_write_field_u64(&out, GM_HTTP_LIT("Content-Length"), body_len);
     answer_fields(&out, ctx, answer);
     gm_http_write_end(&out);
     GM_ASSERT(out.error == 0);
     gm_conn_write(conn, head, out.len);
-    if (!answer->head_only) gm_conn_write(conn, body, body_len);
-    if (answer->reason != GM_REASON_NONE) gm_counter_add(GM_COUNTER_REQUESTS_FAILED, 1);
+    if (!answer->head_only)
+        gm_conn_write(conn, body, body_len);
+    if (answer->reason != GM_REASON_NONE)
+        gm_counter_add(GM_COUNTER_REQUESTS_FAILED, 1);
 }

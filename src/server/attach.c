@@ -1,7 +1,9 @@
-/* From an agent's request to a link that serves. Owner: first the accepting ring, then, from the mail on, the link's ring.
+/* From an agent's request to a link that serves. Owner: first the accepting ring, then, from the
+ * mail on, the link's ring.
  *
- * Invariants: a lane is held from gm_lanes_take until the link is down or the hand-over has failed; a card is announced exactly while the link is
- * up; a link's handle is stale as soon as its slot is empty. */
+ * Invariants: a lane is held from gm_lanes_take until the link is down or the hand-over has failed;
+ * a card is announced exactly while the link is up; a link's handle is stale as soon as its slot is
+ * empty. */
 #include "server/attach.h"
 
 #include <stdio.h>
@@ -24,45 +26,61 @@ struct gm_attach {
     char subject[GM_LINK_NAME_MAX], service[GM_LINK_NAME_MAX], instance[GM_LINK_INSTANCE_MAX];
 };
 
-/* ---- On the accepting ring ---------------------------------------------------------------------------------------------------------- */
+/* ---- On the accepting ring
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
-static struct gm_ws_text field_text(const struct gm_http_request *head, enum gm_http_field_id id) {
+static struct gm_ws_text field_text(const struct gm_http_request *head, enum gm_http_field_id id)
+{
     const struct gm_http_field *field = gm_http_fields_find(&head->fields, id, NULL);
-    return field == NULL ? (struct gm_ws_text){0} : (struct gm_ws_text){field->value, field->value_len};
+    return field == NULL ? (struct gm_ws_text){0}
+                         : (struct gm_ws_text){field->value, field->value_len};
 }
 
-static enum gm_admit_result refuse(struct gm_client *client, const struct gm_http_request *head, enum gm_reason_code reason, const char *message) {
+static enum gm_admit_result refuse(struct gm_client *client, const struct gm_http_request *head,
+                                   enum gm_reason_code reason, const char *message)
+{
     struct gm_answer answer = gm_answer_for(reason);
     answer.infra_code = NULL;
     answer.message = message;
-    if (reason == GM_REASON_UPGRADE_REQUIRED) answer.extra_field = "Upgrade: websocket\r\nSec-WebSocket-Version: " GM_WS_VERSION "\r\n";
+    if (reason == GM_REASON_UPGRADE_REQUIRED)
+        answer.extra_field = "Upgrade: websocket\r\nSec-WebSocket-Version: " GM_WS_VERSION "\r\n";
     gm_admit_answer(client, head, answer);
     return GM_ADMIT_ANSWERED;
 }
 
-static bool instance_valid(const struct gm_http_field *field) {
-    if (field == NULL || field->value_len == 0 || field->value_len >= GM_LINK_INSTANCE_MAX) return false;
+static bool instance_valid(const struct gm_http_field *field)
+{
+    if (field == NULL || field->value_len == 0 || field->value_len >= GM_LINK_INSTANCE_MAX)
+        return false;
     for (uint16_t i = 0; i < field->value_len; i++) {
         char c = field->value[i];
-        bool good = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || c == '_';
-        if (!good) return false;
+        bool good = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                    c == '-' || c == '_';
+        if (!good)
+            return false;
     }
     return true;
 }
 
-static int lane_wish(const struct gm_http_request *head) {
-    const struct gm_http_field *field = gm_http_fields_find_name(&head->fields, GM_HTTP_LIT("gimlet-lane"));
-    if (field == NULL || field->value_len == 0 || field->value_len > 2) return -1;
+static int lane_wish(const struct gm_http_request *head)
+{
+    const struct gm_http_field *field =
+        gm_http_fields_find_name(&head->fields, GM_HTTP_LIT("gimlet-lane"));
+    if (field == NULL || field->value_len == 0 || field->value_len > 2)
+        return -1;
     int lane = 0;
     for (uint16_t i = 0; i < field->value_len; i++) {
-        if (field->value[i] < '0' || field->value[i] > '9') return -1;
+        if (field->value[i] < '0' || field->value[i] > '9')
+            return -1;
         lane = lane * 10 + (field->value[i] - '0');
     }
     return lane;
 }
 
 /* What is wrong with the upgrade itself, or NULL. */
-static const char *check_upgrade(const struct gm_http_request *head, enum gm_reason_code *reason) {
+static const char *check_upgrade(const struct gm_http_request *head, enum gm_reason_code *reason)
+{
     struct gm_ws_upgrade upgrade = {
         .upgrade = field_text(head, GM_HTTP_ID_UPGRADE),
         .connection = field_text(head, GM_HTTP_ID_CONNECTION),
@@ -73,71 +91,97 @@ static const char *check_upgrade(const struct gm_http_request *head, enum gm_rea
         .is_http11 = head->framing.version_minor == 1,
     };
     int status = gm_ws_check_request(&upgrade);
-    *reason = status == 405 ? GM_REASON_METHOD_NOT_ALLOWED : status == 426 ? GM_REASON_UPGRADE_REQUIRED : GM_REASON_BAD_REQUEST;
-    if (status != 0) return "Bad Request";
+    *reason = status == 405   ? GM_REASON_METHOD_NOT_ALLOWED
+              : status == 426 ? GM_REASON_UPGRADE_REQUIRED
+                              : GM_REASON_BAD_REQUEST;
+    if (status != 0)
+        return "Bad Request";
     *reason = GM_REASON_NOT_IMPLEMENTED;
     if (!gm_ws_protocol_offered(upgrade.protocol, GM_FRAME_SUBPROTOCOL))
-        return "This server speaks the subprotocol " GM_FRAME_SUBPROTOCOL " with its agents; this agent did not offer it.";
+        return "This server speaks the subprotocol " GM_FRAME_SUBPROTOCOL
+               " with its agents; this agent did not offer it.";
     *reason = GM_REASON_BAD_REQUEST;
-    if (!instance_valid(gm_http_fields_find_name(&head->fields, GM_HTTP_LIT("gimlet-instance")))) return "Gimlet-Instance is missing or malformed.";
+    if (!instance_valid(gm_http_fields_find_name(&head->fields, GM_HTTP_LIT("gimlet-instance"))))
+        return "Gimlet-Instance is missing or malformed.";
     return NULL;
 }
 
-static bool copy_text(char *out, size_t cap, const char *text, size_t len) {
-    if (len >= cap) return false;
+static bool copy_text(char *out, size_t cap, const char *text, size_t len)
+{
+    if (len >= cap)
+        return false;
     memcpy(out, text, len);
     out[len] = '\0';
     return true;
 }
 
-static struct gm_attach *attach_make(const struct gm_http_request *head, const struct gm_principal *principal) {
+static struct gm_attach *attach_make(const struct gm_http_request *head,
+                                     const struct gm_principal *principal)
+{
     struct gm_attach *attach = calloc(1, sizeof *attach);
-    if (attach == NULL) return NULL;
+    if (attach == NULL)
+        return NULL;
     size_t subject_len, service_len;
-    const char *subject = gm_principal_subject(principal, &subject_len), *service = gm_principal_service(principal, &service_len);
-    const struct gm_http_field *instance = gm_http_fields_find_name(&head->fields, GM_HTTP_LIT("gimlet-instance"));
+    const char *subject = gm_principal_subject(principal, &subject_len),
+               *service = gm_principal_service(principal, &service_len);
+    const struct gm_http_field *instance =
+        gm_http_fields_find_name(&head->fields, GM_HTTP_LIT("gimlet-instance"));
     bool good = copy_text(attach->subject, sizeof attach->subject, subject, subject_len) &&
                 copy_text(attach->service, sizeof attach->service, service, service_len) &&
-                copy_text(attach->instance, sizeof attach->instance, instance->value, instance->value_len) &&
-                gm_ws_accept(field_text(head, GM_HTTP_ID_SEC_WEBSOCKET_KEY), gm_link_sha1, attach->accept) == 0;
+                copy_text(attach->instance, sizeof attach->instance, instance->value,
+                          instance->value_len) &&
+                gm_ws_accept(field_text(head, GM_HTTP_ID_SEC_WEBSOCKET_KEY), gm_link_sha1,
+                             attach->accept) == 0;
     attach->expires_s = principal->expires_s;
-    if (good) return attach;
+    if (good)
+        return attach;
     free(attach);
     return NULL;
 }
 
-static uint32_t service_hash(const char *service) {
+static uint32_t service_hash(const char *service)
+{
     uint32_t hash = 2166136261u;
-    for (const char *p = service; *p != '\0'; p++) hash = (hash ^ (uint8_t)*p) * 16777619u;
+    for (const char *p = service; *p != '\0'; p++)
+        hash = (hash ^ (uint8_t)*p) * 16777619u;
     return hash;
 }
 
-enum gm_admit_result gm_attach_request(struct gm_client *client, const struct gm_http_request *head) {
+enum gm_admit_result gm_attach_request(struct gm_client *client, const struct gm_http_request *head)
+{
     struct gm_server_shared *shared = client->ctx->shared;
     struct gm_admission admission;
     int rc = gm_admit_credential(client, head, GM_AUDIENCE_AGENT, &admission);
-    if (rc != GM_ADMIT_STARTED) return (enum gm_admit_result)rc;
+    if (rc != GM_ADMIT_STARTED)
+        return (enum gm_admit_result)rc;
     enum gm_reason_code reason;
     const char *problem = check_upgrade(head, &reason);
-    if (problem != NULL) return refuse(client, head, reason, problem);
-    if (client->ctx->phase == GM_SERVER_DRAINING) return refuse(client, head, GM_REASON_DRAINING, NULL);
-    if (gm_conn_queued(&client->conn) > 0) return refuse(client, head, GM_REASON_BAD_REQUEST, "An agent's request may not be pipelined.");
+    if (problem != NULL)
+        return refuse(client, head, reason, problem);
+    if (client->ctx->phase == GM_SERVER_DRAINING)
+        return refuse(client, head, GM_REASON_DRAINING, NULL);
+    if (gm_conn_queued(&client->conn) > 0)
+        return refuse(client, head, GM_REASON_BAD_REQUEST,
+                      "An agent's request may not be pipelined.");
     struct gm_attach *attach = attach_make(head, admission.principal);
-    if (attach == NULL) return refuse(client, head, GM_REASON_INTERNAL, NULL);
+    if (attach == NULL)
+        return refuse(client, head, GM_REASON_INTERNAL, NULL);
     int lane = gm_lanes_take(shared->lanes, attach->subject, attach->instance, lane_wish(head));
     if (lane < 0) {
         free(attach);
         return refuse(client, head, GM_REASON_OVERLOAD, NULL);
     }
     attach->lane = (uint32_t)lane;
-    attach->to = shared->ring_contexts[(service_hash(attach->service) + attach->lane) % gm_rings_count(shared->rings)];
+    attach->to = shared->ring_contexts[(service_hash(attach->service) + attach->lane) %
+                                       gm_rings_count(shared->rings)];
     gm_client_hand_over(client, attach);
     return GM_ADMIT_HANDED;
 }
 
 static void attach_arrive(struct gm_mail *mail);
 
-void gm_attach_detached(struct gm_client *client, int fd) {
+void gm_attach_detached(struct gm_client *client, int fd)
+{
     struct gm_attach *attach = client->attach;
     struct gm_server_ring *ctx = client->ctx;
     gm_chain_clear(&client->input, gm_ring_segs(ctx->ring));
@@ -148,25 +192,36 @@ void gm_attach_detached(struct gm_client *client, int fd) {
     gm_ring_mail(ctx->ring, gm_ring_index(attach->to->ring), &attach->mail);
 }
 
-/* ---- On the link's ring ------------------------------------------------------------------------------------------------------------- */
+/* ---- On the link's ring
+ * -------------------------------------------------------------------------------------------------------------
+ */
 
-static struct gm_server_link *server_link_of(struct gm_link *link) { return GM_CONTAINER_OF(link, struct gm_server_link, link); }
+static struct gm_server_link *server_link_of(struct gm_link *link)
+{
+    return GM_CONTAINER_OF(link, struct gm_server_link, link);
+}
 
-struct gm_link *gm_attach_find(struct gm_server_ring *ctx, uint32_t index, uint32_t generation) {
-    if (index >= ctx->link_capacity || ctx->links[index] == NULL || ctx->links[index]->generation != generation) return NULL;
+struct gm_link *gm_attach_find(struct gm_server_ring *ctx, uint32_t index, uint32_t generation)
+{
+    if (index >= ctx->link_capacity || ctx->links[index] == NULL ||
+        ctx->links[index]->generation != generation)
+        return NULL;
     return &ctx->links[index]->link;
 }
 
 /* A free slot in the table of links, which doubles when it is full. */
-static bool link_slot(struct gm_server_ring *ctx, uint32_t *out) {
+static bool link_slot(struct gm_server_ring *ctx, uint32_t *out)
+{
     for (uint32_t i = 0; i < ctx->link_capacity; i++) {
-        if (ctx->links[i] != NULL) continue;
+        if (ctx->links[i] != NULL)
+            continue;
         *out = i;
         return true;
     }
     uint32_t capacity = ctx->link_capacity == 0 ? 16 : ctx->link_capacity * 2;
     struct gm_server_link **links = realloc(ctx->links, capacity * sizeof *links);
-    if (links == NULL) return false;
+    if (links == NULL)
+        return false;
     memset(links + ctx->link_capacity, 0, (capacity - ctx->link_capacity) * sizeof *links);
     *out = ctx->link_capacity;
     ctx->links = links;
@@ -174,61 +229,84 @@ static bool link_slot(struct gm_server_ring *ctx, uint32_t *out) {
     return true;
 }
 
-static void link_up(struct gm_link *link) {
+static void link_up(struct gm_link *link)
+{
     struct gm_server_link *self = server_link_of(link);
-    if (self->lane >= self->ctx->shared->lane_count) return; /* surplus: the agent closes it */
+    if (self->lane >= self->ctx->shared->lane_count)
+        return; /* surplus: the agent closes it */
     struct gm_card *card = gm_card_new(self->ctx->registry);
-    if (card == NULL) return; /* it stays attached and unused; the next link may do better */
+    if (card == NULL)
+        return; /* it stays attached and unused; the next link may do better */
     memcpy(card->service, self->service, sizeof card->service);
     memcpy(card->subject, self->subject, sizeof card->subject);
     memcpy(card->instance, link->ready.instance, sizeof link->ready.instance);
     card->link_index = self->index;
     card->link_generation = self->generation;
     card->lane = self->lane;
-    card->stream_limit = link->ready.stream_limit < link->hello.stream_limit ? link->ready.stream_limit : link->hello.stream_limit;
+    card->stream_limit = link->ready.stream_limit < link->hello.stream_limit
+                             ? link->ready.stream_limit
+                             : link->hello.stream_limit;
     card->request_window = link->ready.window;
     self->card = card;
     gm_card_announce(self->ctx->registry, card);
-    gm_log_info("agent attached", GM_STR("agentID", self->subject), GM_STR("service", self->service), GM_UINT("lane", self->lane),
+    gm_log_info("agent attached", GM_STR("agentID", self->subject),
+                GM_STR("service", self->service), GM_UINT("lane", self->lane),
                 GM_UINT("ring", gm_ring_index(self->ctx->ring)));
 }
 
-static void card_state(struct gm_server_link *self, enum gm_card_state state) {
-    if (self->card != NULL) atomic_store_explicit(&self->card->state, (uint32_t)state, memory_order_relaxed);
+static void card_state(struct gm_server_link *self, enum gm_card_state state)
+{
+    if (self->card != NULL)
+        atomic_store_explicit(&self->card->state, (uint32_t)state, memory_order_relaxed);
 }
 
-static void link_drains(struct gm_link *link) {
+static void link_drains(struct gm_link *link)
+{
     struct gm_server_link *self = server_link_of(link);
     card_state(self, GM_CARD_DRAINING);
-    gm_log_info("agent drains", GM_STR("agentID", self->subject), GM_STR("service", self->service), GM_UINT("lane", self->lane));
+    gm_log_info("agent drains", GM_STR("agentID", self->subject), GM_STR("service", self->service),
+                GM_UINT("lane", self->lane));
 }
 
-static void link_silent(struct gm_link *link, bool silent) { card_state(server_link_of(link), silent ? GM_CARD_SILENT : GM_CARD_READY); }
+static void link_silent(struct gm_link *link, bool silent)
+{
+    card_state(server_link_of(link), silent ? GM_CARD_SILENT : GM_CARD_READY);
+}
 
-static void link_down(struct gm_link *link, enum gm_reason_code reason, const char *text) {
+static void link_down(struct gm_link *link, enum gm_reason_code reason, const char *text)
+{
     struct gm_server_link *self = server_link_of(link);
     gm_timer_cancel(&self->expiry);
     gm_lanes_give(self->ctx->shared->lanes, self->subject, link->ready.instance, self->lane);
     self->ctx->links[self->index] = NULL;
     self->ctx->link_count--;
-    if (self->card != NULL) gm_card_withdraw(self->ctx->registry, self->card);
+    if (self->card != NULL)
+        gm_card_withdraw(self->ctx->registry, self->card);
     self->card = NULL;
-    gm_log_info("agent detached", GM_STR("agentID", self->subject), GM_STR("service", self->service), GM_UINT("lane", self->lane),
+    gm_log_info("agent detached", GM_STR("agentID", self->subject),
+                GM_STR("service", self->service), GM_UINT("lane", self->lane),
                 GM_STR("reason", gm_reason_get((uint16_t)reason)->name), GM_STR("cause", text));
 }
 
-static void link_closed(struct gm_link *link) { free(server_link_of(link)); }
+static void link_closed(struct gm_link *link)
+{
+    free(server_link_of(link));
+}
 
-/* The credential has expired: no new requests, those that run finish, then the link closes; the agent dials again with a fresh one. */
-static void link_expired(struct gm_timer *timer) {
+/* The credential has expired: no new requests, those that run finish, then the link closes; the
+ * agent dials again with a fresh one. */
+static void link_expired(struct gm_timer *timer)
+{
     struct gm_server_link *self = GM_CONTAINER_OF(timer, struct gm_server_link, expiry);
     int64_t left_s = self->expires_s - gm_ring_wall_s(self->ctx->ring);
     if (left_s > 0) {
         uint64_t span_s = left_s < 3600 ? (uint64_t)left_s : 3600;
-        gm_timer_set(self->ctx->ring, timer, gm_ring_now_ns(self->ctx->ring) + span_s * 1000000000ull);
+        gm_timer_set(self->ctx->ring, timer,
+                     gm_ring_now_ns(self->ctx->ring) + span_s * 1000000000ull);
         return;
     }
-    gm_log_warn("agent's token has expired", GM_STR("agentID", self->subject), GM_STR("service", self->service));
+    gm_log_warn("agent's token has expired", GM_STR("agentID", self->subject),
+                GM_STR("service", self->service));
     card_state(self, GM_CARD_DRAINING);
     gm_link_drain(&self->link);
 }
@@ -241,13 +319,16 @@ static const struct gm_link_ops server_link_ops = {
     .on_closed = link_closed,
 };
 
-static void attach_failed(struct gm_attach *attach) {
-    gm_log_error("agent could not be attached: out of memory", GM_STR("agentID", attach->subject), GM_STR("service", attach->service));
+static void attach_failed(struct gm_attach *attach)
+{
+    gm_log_error("agent could not be attached: out of memory", GM_STR("agentID", attach->subject),
+                 GM_STR("service", attach->service));
     gm_lanes_give(attach->to->shared->lanes, attach->subject, attach->instance, attach->lane);
     gm_ring_close_fd(attach->to->ring, attach->fd);
 }
 
-static void link_configure(const struct gm_attach *attach, struct gm_link_config *config) {
+static void link_configure(const struct gm_attach *attach, struct gm_link_config *config)
+{
     const struct gm_server_shared *shared = attach->to->shared;
     *config = (struct gm_link_config){
         .ops = &server_link_ops,
@@ -259,12 +340,14 @@ static void link_configure(const struct gm_attach *attach, struct gm_link_config
                   .stream_limit = (uint32_t)shared->config->stream_limit,
                   .window = GM_WINDOW_INITIAL_MAX},
     };
-    (void)snprintf(config->hello.server_id, sizeof config->hello.server_id, "%s", shared->config->server_id);
+    (void)snprintf(config->hello.server_id, sizeof config->hello.server_id, "%s",
+                   shared->config->server_id);
     (void)snprintf(config->hello.instance, sizeof config->hello.instance, "%s", shared->instance);
     memcpy(config->ready.instance, attach->instance, sizeof attach->instance);
 }
 
-static void attach_arrive(struct gm_mail *mail) {
+static void attach_arrive(struct gm_mail *mail)
+{
     struct gm_attach *attach = GM_CONTAINER_OF(mail, struct gm_attach, mail);
     struct gm_server_ring *ctx = attach->to;
     struct gm_server_link *self = calloc(1, sizeof *self);
@@ -291,13 +374,17 @@ static void attach_arrive(struct gm_mail *mail) {
     free(attach);
 }
 
-void gm_attach_end_all(struct gm_server_ring *ctx) {
+void gm_attach_end_all(struct gm_server_ring *ctx)
+{
     for (uint32_t i = 0; i < ctx->link_capacity; i++) {
-        if (ctx->links[i] != NULL) gm_link_end(&ctx->links[i]->link, GM_REASON_DRAINING, GM_WS_CLOSE_GOING_AWAY, "the server shuts down");
+        if (ctx->links[i] != NULL)
+            gm_link_end(&ctx->links[i]->link, GM_REASON_DRAINING, GM_WS_CLOSE_GOING_AWAY,
+                        "the server shuts down");
     }
 }
 
-void gm_attach_fini(struct gm_server_ring *ctx) {
+void gm_attach_fini(struct gm_server_ring *ctx)
+{
     free(ctx->links);
     ctx->links = NULL;
     ctx->link_capacity = 0;

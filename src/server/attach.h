@@ -1,6 +1,8 @@
-/* Attaching: an agent's request for /agent becomes a link on the ring that its service and lane name.
+/* Attaching: an agent's request for /agent becomes a link on the ring that its service and lane
+ * name.
  *
- * The accepting ring authenticates and chooses the lane, then hands the socket over by mail; the link's ring answers 101 and greets. */
+ * The accepting ring authenticates and chooses the lane, then hands the socket over by mail; the
+ * link's ring answers 101 and greets. */
 #ifndef GM_SERVER_ATTACH_H
 #define GM_SERVER_ATTACH_H
 
@@ -19,7 +21,8 @@ struct gm_server_link {
     char subject[GM_LINK_NAME_MAX], service[GM_LINK_NAME_MAX];
 };
 
-enum gm_admit_result gm_attach_request(struct gm_client *client, const struct gm_http_request *head);
+enum gm_admit_result gm_attach_request(struct gm_client *client,
+                                       const struct gm_http_request *head);
 /* The client connection has been taken off its ring for hand-over; frees the client. */
 void gm_attach_detached(struct gm_client *client, int fd);
 /* The link of a handle, or NULL: it has gone. */

@@ -1,7 +1,9 @@
-/* A client connection: gathering heads, granting receives, deadlines, the end. Owner: the ring that accepted it.
+/* A client connection: gathering heads, granting receives, deadlines, the end. Owner: the ring that
+ * accepted it.
  *
- * Invariants: `input` holds what has been received and not used, in order; a head block exists only while a head is incomplete or waits for
- * its token; in state EXCHANGE and RAW `exchange` is set, in every other it is NULL. */
+ * Invariants: `input` holds what has been received and not used, in order; a head block exists only
+ * while a head is incomplete or waits for its token; in state EXCHANGE and RAW `exchange` is set,
+ * in every other it is NULL. */
 #include "server/client.h"
 
 #include <stdlib.h>
@@ -13,8 +15,9 @@
 #include "server/attach.h"
 #include "server/exchange.h"
 
-/* Granted ahead while no body is being read: some dozen pipelined heads, and all that a client can make us hold unasked. */
-#define CLIENT_HEAD_GRANT 16384u
+/* Granted ahead while no body is being read: some dozen pipelined heads, and all that a client can
+ * make us hold unasked. */
+#define CLIENT_HEAD_GRANT     16384u
 #define CLIENT_HEAD_GRANT_LOW 4096u
 
 static const struct gm_conn_ops client_ops;
@@ -22,16 +25,24 @@ static void client_run(struct gm_client *client);
 static void client_expired(struct gm_timer *timer);
 static void client_evacuate(struct gm_holder *holder);
 
-static struct gm_client *client_of(struct gm_conn *conn) { return GM_CONTAINER_OF(conn, struct gm_client, conn); }
-static struct gm_seg_pool *client_segs(struct gm_client *client) { return gm_ring_segs(client->ctx->ring); }
+static struct gm_client *client_of(struct gm_conn *conn)
+{
+    return GM_CONTAINER_OF(conn, struct gm_client, conn);
+}
+static struct gm_seg_pool *client_segs(struct gm_client *client)
+{
+    return gm_ring_segs(client->ctx->ring);
+}
 
-void gm_client_accept(struct gm_server_ring *ctx, int fd, enum gm_client_face face) {
+void gm_client_accept(struct gm_server_ring *ctx, int fd, enum gm_client_face face)
+{
     struct gm_client *client = calloc(1, sizeof *client);
     gm_counter_add(GM_COUNTER_ALLOCATIONS, 1);
     if (client == NULL || gm_conn_open(ctx->ring, &client->conn, fd, &client_ops) < 0) {
         free(client);
         gm_ring_close_fd(ctx->ring, fd);
-        gm_log_warn("connection refused: no room for another", GM_UINT("ring", gm_ring_index(ctx->ring)));
+        gm_log_warn("connection refused: no room for another",
+                    GM_UINT("ring", gm_ring_index(ctx->ring)));
         return;
     }
     client->ctx = ctx;
@@ -41,21 +52,27 @@ void gm_client_accept(struct gm_server_ring *ctx, int fd, enum gm_client_face fa
     gm_list_init(&client->queue);
     gm_holder_init(&client->holder, client_evacuate);
     gm_timer_init(&client->timer, client_expired);
-    gm_timer_set(ctx->ring, &client->timer, gm_ring_now_ns(ctx->ring) + ctx->shared->config->header_timeout_ns);
+    gm_timer_set(ctx->ring, &client->timer,
+                 gm_ring_now_ns(ctx->ring) + ctx->shared->config->header_timeout_ns);
     gm_conn_recv(&client->conn, GM_POOL_CLIENT, CLIENT_HEAD_GRANT);
     client->close_after = ctx->phase == GM_SERVER_DRAINING;
 }
 
-/* ---- Heads -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Heads
+ * --------------------------------------------------------------------------------------------------------------------------
+ */
 
-static void client_head_drop(struct gm_client *client) {
-    if (client->head != NULL) gm_buf_put(client->head);
+static void client_head_drop(struct gm_client *client)
+{
+    if (client->head != NULL)
+        gm_buf_put(client->head);
     client->head = NULL;
     client->head_len = client->head_scanned = client->head_copied = 0;
     gm_list_remove(&client->queue);
 }
 
-static void client_leave(struct gm_client *client) {
+static void client_leave(struct gm_client *client)
+{
     client->state = GM_CLIENT_LEAVING;
     gm_timer_cancel(&client->timer);
     gm_ring_unhold(&client->holder);
@@ -63,44 +80,56 @@ static void client_leave(struct gm_client *client) {
     gm_chain_clear(&client->input, client_segs(client));
 }
 
-static void client_close(struct gm_client *client) {
+static void client_close(struct gm_client *client)
+{
     client_leave(client);
     gm_conn_close(&client->conn);
 }
 
-static void client_abort(struct gm_client *client, bool reset) {
+static void client_abort(struct gm_client *client, bool reset)
+{
     client_leave(client);
     gm_conn_abort(&client->conn, reset);
 }
 
-static void client_refuse(struct gm_client *client, struct gm_answer answer) {
+static void client_refuse(struct gm_client *client, struct gm_answer answer)
+{
     client->close_after = true;
     gm_admit_answer(client, NULL, answer);
     client_close(client);
 }
 
-/* A place for a head of more than `have` bytes. When none is left, the oldest incomplete head on this ring makes room. */
-static struct gm_buf *client_head_block(struct gm_client *client, uint32_t have) {
+/* A place for a head of more than `have` bytes. When none is left, the oldest incomplete head on
+ * this ring makes room. */
+static struct gm_buf *client_head_block(struct gm_client *client, uint32_t have)
+{
     enum gm_block kind = have < GM_BLOCK_SMALL_BYTES / 2 ? GM_BLOCK_SMALL : GM_BLOCK_HEAD;
     struct gm_buf *block = gm_ring_block(client->ctx->ring, kind);
     struct gm_list *oldest = gm_list_first(&client->ctx->partial_heads);
-    if (block != NULL || oldest == NULL || oldest == &client->queue) return block;
-    client_refuse(GM_CONTAINER_OF(oldest, struct gm_client, queue), gm_answer_for(GM_REASON_REQUEST_TIMEOUT));
+    if (block != NULL || oldest == NULL || oldest == &client->queue)
+        return block;
+    client_refuse(GM_CONTAINER_OF(oldest, struct gm_client, queue),
+                  gm_answer_for(GM_REASON_REQUEST_TIMEOUT));
     return gm_ring_block(client->ctx->ring, kind);
 }
 
-/* Copies the front slice behind the incomplete head. False: no more input, or no room (answered). */
-static bool client_gather(struct gm_client *client) {
+/* Copies the front slice behind the incomplete head. False: no more input, or no room (answered).
+ */
+static bool client_gather(struct gm_client *client)
+{
     gm_chain_consume(&client->input, client_segs(client), client->head_copied);
     client->head_copied = 0;
-    if (client->input.count == 0) return false;
+    if (client->input.count == 0)
+        return false;
     gm_slice front = gm_chain_front(&client->input);
     uint32_t room = client->head != NULL ? client->head->size - client->head_len : 0;
     if (room < front.len) {
         struct gm_buf *block = client_head_block(client, client->head_len + front.len);
         if (block == NULL || block->size < client->head_len + front.len) {
-            if (block != NULL) gm_buf_put(block);
-            client_refuse(client, gm_answer_for(block == NULL ? GM_REASON_OVERLOAD : GM_REASON_HEADER_TOO_LARGE));
+            if (block != NULL)
+                gm_buf_put(block);
+            client_refuse(client, gm_answer_for(block == NULL ? GM_REASON_OVERLOAD
+                                                              : GM_REASON_HEADER_TOO_LARGE));
             return false;
         }
         if (client->head != NULL) {
@@ -114,12 +143,14 @@ static bool client_gather(struct gm_client *client) {
     gm_counter_add(GM_COUNTER_COPIES_SMALL_BYTES, front.len);
     client->head_len += front.len;
     client->head_copied = front.len;
-    if (gm_list_empty(&client->queue)) gm_list_push_back(&client->ctx->partial_heads, &client->queue);
+    if (gm_list_empty(&client->queue))
+        gm_list_push_back(&client->ctx->partial_heads, &client->queue);
     return true;
 }
 
 /* The head of `len` bytes has been dealt with: input goes on behind it. */
-static void client_head_used(struct gm_client *client, uint32_t len) {
+static void client_head_used(struct gm_client *client, uint32_t len)
+{
     if (client->head == NULL) {
         gm_chain_consume(&client->input, client_segs(client), len);
     } else {
@@ -131,15 +162,20 @@ static void client_head_used(struct gm_client *client, uint32_t len) {
     client->first_byte = false;
 }
 
-static void client_parse_failed(struct gm_client *client, int error) {
+static void client_parse_failed(struct gm_client *client, int error)
+{
     static const struct {
         int status;
         enum gm_reason_code reason;
-    } rows[] = {{431, GM_REASON_HEADER_TOO_LARGE},    {414, GM_REASON_URI_TOO_LONG},          {501, GM_REASON_NOT_IMPLEMENTED},
-                {505, GM_REASON_VERSION_NOT_SUPPORTED}, {417, GM_REASON_EXPECTATION_FAILED}};
+    } rows[] = {{431, GM_REASON_HEADER_TOO_LARGE},
+                {414, GM_REASON_URI_TOO_LONG},
+                {501, GM_REASON_NOT_IMPLEMENTED},
+                {505, GM_REASON_VERSION_NOT_SUPPORTED},
+                {417, GM_REASON_EXPECTATION_FAILED}};
     enum gm_reason_code reason = GM_REASON_BAD_REQUEST;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        if (rows[i].status == gm_http_error_status(error)) reason = rows[i].reason;
+        if (rows[i].status == gm_http_error_status(error))
+            reason = rows[i].reason;
     }
     struct gm_answer answer = gm_answer_for(reason);
     answer.message = gm_http_error_text(error);
@@ -147,49 +183,60 @@ static void client_parse_failed(struct gm_client *client, int error) {
     client_refuse(client, answer);
 }
 
-static bool client_admit(struct gm_client *client, const struct gm_http_request *request, uint32_t len) {
+static bool client_admit(struct gm_client *client, const struct gm_http_request *request,
+                         uint32_t len)
+{
     switch (gm_admit(client, request)) {
-        case GM_ADMIT_HANDED: return false;
-        case GM_ADMIT_WAIT:
-            client->state = GM_CLIENT_VERIFY;
-            gm_list_remove(&client->queue);
-            gm_list_push_back(&client->ctx->verify_waiting, &client->queue);
-            gm_server_verify_later(client->ctx);
+    case GM_ADMIT_HANDED:
+        return false;
+    case GM_ADMIT_WAIT:
+        client->state = GM_CLIENT_VERIFY;
+        gm_list_remove(&client->queue);
+        gm_list_push_back(&client->ctx->verify_waiting, &client->queue);
+        gm_server_verify_later(client->ctx);
+        return false;
+    case GM_ADMIT_STARTED:
+        client_head_used(client, len);
+        client->state = client->exchange->upgrade ? GM_CLIENT_RAW : GM_CLIENT_EXCHANGE;
+        gm_client_touch(client);
+        return true;
+    case GM_ADMIT_ANSWERED:
+        client_head_used(client, len);
+        if (client->close_after) {
+            client_close(client);
             return false;
-        case GM_ADMIT_STARTED:
-            client_head_used(client, len);
-            client->state = client->exchange->upgrade ? GM_CLIENT_RAW : GM_CLIENT_EXCHANGE;
-            gm_client_touch(client);
-            return true;
-        case GM_ADMIT_ANSWERED:
-            client_head_used(client, len);
-            if (client->close_after) {
-                client_close(client);
-                return false;
-            }
-            gm_timer_set(client->ctx->ring, &client->timer,
-                         gm_ring_now_ns(client->ctx->ring) + client->ctx->shared->config->keepalive_timeout_ns);
-            client->state = GM_CLIENT_HEAD;
-            return true;
+        }
+        gm_timer_set(client->ctx->ring, &client->timer,
+                     gm_ring_now_ns(client->ctx->ring) +
+                         client->ctx->shared->config->keepalive_timeout_ns);
+        client->state = GM_CLIENT_HEAD;
+        return true;
     }
     return false;
 }
 
 /* Tries to make a request of what has come. True: something moved, look again. */
-static bool client_take_head(struct gm_client *client) {
-    if (client->head == NULL && client->input.count == 0) return false;
+static bool client_take_head(struct gm_client *client)
+{
+    if (client->head == NULL && client->input.count == 0)
+        return false;
     if (!client->first_byte) {
         client->first_byte = true;
-        gm_timer_set(client->ctx->ring, &client->timer, gm_ring_now_ns(client->ctx->ring) + client->ctx->shared->config->header_timeout_ns);
+        gm_timer_set(client->ctx->ring, &client->timer,
+                     gm_ring_now_ns(client->ctx->ring) +
+                         client->ctx->shared->config->header_timeout_ns);
     }
     struct gm_http_field fields[GM_HTTP_FIELDS_MAX];
     struct gm_http_request request;
-    gm_http_request_init(&request, fields, GM_HTTP_FIELDS_MAX, (uint32_t)client->ctx->shared->config->header_bytes);
-    gm_slice front = client->head != NULL ? (gm_slice){client->head->data, client->head_len, NULL} : gm_chain_front(&client->input);
+    gm_http_request_init(&request, fields, GM_HTTP_FIELDS_MAX,
+                         (uint32_t)client->ctx->shared->config->header_bytes);
+    gm_slice front = client->head != NULL ? (gm_slice){client->head->data, client->head_len, NULL}
+                                          : gm_chain_front(&client->input);
     size_t scanned = client->head_scanned;
     int len = gm_http_parse_request((const char *)front.data, front.len, &scanned, &request);
     client->head_scanned = (uint32_t)scanned;
-    if (len == 0) return client_gather(client);
+    if (len == 0)
+        return client_gather(client);
     if (len < 0) {
         client_parse_failed(client, len);
         return false;
@@ -198,23 +245,32 @@ static bool client_take_head(struct gm_client *client) {
     return client_admit(client, &request, (uint32_t)len);
 }
 
-/* ---- The run of a connection -------------------------------------------------------------------------------------------------------- */
+/* ---- The run of a connection
+ * --------------------------------------------------------------------------------------------------------
+ */
 
-static void client_feed(struct gm_client *client) {
+static void client_feed(struct gm_client *client)
+{
     int rc = gm_exchange_feed(client->exchange, &client->input);
-    if (rc >= 0) gm_client_pump(client);
+    if (rc >= 0)
+        gm_client_pump(client);
 }
 
-static void client_top_up(struct gm_client *client) {
+static void client_top_up(struct gm_client *client)
+{
     uint64_t left = gm_sock_recv_left(&client->conn.sock);
-    if (left < CLIENT_HEAD_GRANT_LOW && client->input.bytes < CLIENT_HEAD_GRANT) gm_conn_recv(&client->conn, GM_POOL_CLIENT, CLIENT_HEAD_GRANT);
+    if (left < CLIENT_HEAD_GRANT_LOW && client->input.bytes < CLIENT_HEAD_GRANT)
+        gm_conn_recv(&client->conn, GM_POOL_CLIENT, CLIENT_HEAD_GRANT);
 }
 
-static void client_run(struct gm_client *client) {
+static void client_run(struct gm_client *client)
+{
     while (client->state == GM_CLIENT_HEAD) {
-        if (!client_take_head(client)) break;
+        if (!client_take_head(client))
+            break;
     }
-    if (client->state == GM_CLIENT_EXCHANGE || client->state == GM_CLIENT_RAW) client_feed(client);
+    if (client->state == GM_CLIENT_EXCHANGE || client->state == GM_CLIENT_RAW)
+        client_feed(client);
     if (client->state == GM_CLIENT_HEAD) {
         if (client->input_ended) {
             client_close(client);
@@ -222,55 +278,72 @@ static void client_run(struct gm_client *client) {
         }
         client_top_up(client);
     }
-    if (client->state != GM_CLIENT_LEAVING && client->input.count > 0) gm_ring_hold(client->ctx->ring, &client->holder);
-    else gm_ring_unhold(&client->holder);
+    if (client->state != GM_CLIENT_LEAVING && client->input.count > 0)
+        gm_ring_hold(client->ctx->ring, &client->holder);
+    else
+        gm_ring_unhold(&client->holder);
 }
 
-void gm_client_pump(struct gm_client *client) {
-    if (client->exchange == NULL || client->input_ended) return;
+void gm_client_pump(struct gm_client *client)
+{
+    if (client->exchange == NULL || client->input_ended)
+        return;
     if (client->input.count > 0 && gm_exchange_room(client->exchange) > 0) {
         client_run(client);
         return;
     }
-    uint64_t room = gm_exchange_room(client->exchange), held = gm_sock_recv_left(&client->conn.sock) + client->input.bytes;
-    if (room <= held) return;
+    uint64_t room = gm_exchange_room(client->exchange),
+             held = gm_sock_recv_left(&client->conn.sock) + client->input.bytes;
+    if (room <= held)
+        return;
     uint64_t want = room - held;
     /* A grant costs a submission: wait for a worthwhile one, unless reading stands still. */
-    if (want >= GM_CLIENT_BUF_BYTES || held == 0) gm_conn_recv(&client->conn, GM_POOL_CLIENT, want);
+    if (want >= GM_CLIENT_BUF_BYTES || held == 0)
+        gm_conn_recv(&client->conn, GM_POOL_CLIENT, want);
 }
 
-void gm_client_exchange_done(struct gm_client *client, bool clean) {
+void gm_client_exchange_done(struct gm_client *client, bool clean)
+{
     client->exchange = NULL;
-    if (client->state == GM_CLIENT_LEAVING) return;
+    if (client->state == GM_CLIENT_LEAVING)
+        return;
     if (!clean || client->close_after || client->ctx->phase == GM_SERVER_DRAINING) {
         client_close(client);
         return;
     }
     client->state = GM_CLIENT_HEAD;
     client->first_byte = false;
-    gm_timer_set(client->ctx->ring, &client->timer, gm_ring_now_ns(client->ctx->ring) + client->ctx->shared->config->keepalive_timeout_ns);
+    gm_timer_set(client->ctx->ring, &client->timer,
+                 gm_ring_now_ns(client->ctx->ring) +
+                     client->ctx->shared->config->keepalive_timeout_ns);
     client_run(client);
 }
 
-void gm_client_cut(struct gm_client *client, bool reset) {
+void gm_client_cut(struct gm_client *client, bool reset)
+{
     client->exchange = NULL;
     client_abort(client, reset);
 }
 
-static void client_recv(struct gm_conn *conn, gm_slice slice) {
+static void client_recv(struct gm_conn *conn, gm_slice slice)
+{
     struct gm_client *client = client_of(conn);
     if (gm_chain_push(&client->input, client_segs(client), slice) < 0) {
         gm_slice_put(slice);
-        if (client->exchange != NULL) gm_exchange_cancel(client->exchange, GM_REASON_OVERLOAD);
+        if (client->exchange != NULL)
+            gm_exchange_cancel(client->exchange, GM_REASON_OVERLOAD);
         client_abort(client, true);
         return;
     }
-    if (client->exchange != NULL) gm_client_touch(client);
-    if (client->state != GM_CLIENT_VERIFY) client_run(client);
+    if (client->exchange != NULL)
+        gm_client_touch(client);
+    if (client->state != GM_CLIENT_VERIFY)
+        client_run(client);
 }
 
 /* The client has gone while a request was under way: the far half is cancelled within this turn. */
-static void client_gone(struct gm_client *client) {
+static void client_gone(struct gm_client *client)
+{
     if (client->exchange != NULL) {
         struct gm_exchange *exchange = client->exchange;
         client->exchange = NULL;
@@ -279,51 +352,65 @@ static void client_gone(struct gm_client *client) {
     client_abort(client, false);
 }
 
-static void client_recv_end(struct gm_conn *conn, int error) {
+static void client_recv_end(struct gm_conn *conn, int error)
+{
     struct gm_client *client = client_of(conn);
     client->input_ended = true;
     if (error < 0 || client->state == GM_CLIENT_VERIFY || client->state == GM_CLIENT_EXCHANGE) {
         client_gone(client);
         return;
     }
-    if (client->state == GM_CLIENT_RAW) gm_exchange_input_ended(client->exchange);
-    else client_run(client);
+    if (client->state == GM_CLIENT_RAW)
+        gm_exchange_input_ended(client->exchange);
+    else
+        client_run(client);
 }
 
-static void client_hangup(struct gm_conn *conn) {
+static void client_hangup(struct gm_conn *conn)
+{
     struct gm_client *client = client_of(conn);
-    if (client->state != GM_CLIENT_RAW) client_gone(client);
+    if (client->state != GM_CLIENT_RAW)
+        client_gone(client);
 }
 
-static void client_sent(struct gm_conn *conn, size_t bytes) {
+static void client_sent(struct gm_conn *conn, size_t bytes)
+{
     struct gm_client *client = client_of(conn);
     (void)bytes;
-    if (client->exchange != NULL) gm_exchange_drained(client->exchange);
+    if (client->exchange != NULL)
+        gm_exchange_drained(client->exchange);
 }
 
-static void client_broken(struct gm_conn *conn, int error) {
+static void client_broken(struct gm_conn *conn, int error)
+{
     (void)error;
     client_gone(client_of(conn));
 }
 
-static void client_closed(struct gm_conn *conn) {
+static void client_closed(struct gm_conn *conn)
+{
     struct gm_client *client = client_of(conn);
     GM_ASSERT(client->exchange == NULL);
     gm_list_remove(&client->node);
     free(client);
 }
 
-void gm_client_hand_over(struct gm_client *client, struct gm_attach *attach) {
+void gm_client_hand_over(struct gm_client *client, struct gm_attach *attach)
+{
     client_leave(client);
     client->attach = attach;
     gm_conn_detach(&client->conn);
 }
 
-static void client_detached(struct gm_conn *conn, int fd) { gm_attach_detached(client_of(conn), fd); }
+static void client_detached(struct gm_conn *conn, int fd)
+{
+    gm_attach_detached(client_of(conn), fd);
+}
 
-/* Buffers are short: what belongs to the request under way moves to blocks; what was pipelined behind it is dropped, and the connection ends
- * after the answer, as HTTP allows. */
-static void client_evacuate(struct gm_holder *holder) {
+/* Buffers are short: what belongs to the request under way moves to blocks; what was pipelined
+ * behind it is dropped, and the connection ends after the answer, as HTTP allows. */
+static void client_evacuate(struct gm_holder *holder)
+{
     struct gm_client *client = GM_CONTAINER_OF(holder, struct gm_client, holder);
     bool body = client->exchange != NULL && !client->exchange->request_done;
     if (body || client->state == GM_CLIENT_VERIFY) {
@@ -335,44 +422,64 @@ static void client_evacuate(struct gm_holder *holder) {
     gm_ring_unhold(holder);
 }
 
-/* ---- Deadlines ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- Deadlines
+ * ----------------------------------------------------------------------------------------------------------------------
+ */
 
 /* The client owes body bytes that we are ready for. */
-static bool client_owes(const struct gm_client *client) {
+static bool client_owes(const struct gm_client *client)
+{
     const struct gm_exchange *exchange = client->exchange;
-    return client->state == GM_CLIENT_EXCHANGE && !exchange->request_done && gm_exchange_room(exchange) > 0;
+    return client->state == GM_CLIENT_EXCHANGE && !exchange->request_done &&
+           gm_exchange_room(exchange) > 0;
 }
 
-void gm_client_touch(struct gm_client *client) {
+void gm_client_touch(struct gm_client *client)
+{
     const struct gm_server_config *config = client->ctx->shared->config;
     uint64_t span = client_owes(client) ? config->body_timeout_ns : config->idle_timeout_ns;
-    if (span == 0) gm_timer_cancel(&client->timer);
-    else gm_timer_set(client->ctx->ring, &client->timer, gm_ring_now_ns(client->ctx->ring) + span);
+    if (span == 0)
+        gm_timer_cancel(&client->timer);
+    else
+        gm_timer_set(client->ctx->ring, &client->timer, gm_ring_now_ns(client->ctx->ring) + span);
 }
 
-static void client_expired(struct gm_timer *timer) {
+static void client_expired(struct gm_timer *timer)
+{
     struct gm_client *client = GM_CONTAINER_OF(timer, struct gm_client, timer);
     switch ((enum gm_client_state)client->state) {
-        case GM_CLIENT_HEAD:
-        case GM_CLIENT_VERIFY:
-            if (client->first_byte) client_refuse(client, gm_answer_for(GM_REASON_REQUEST_TIMEOUT));
-            else client_close(client);
-            return;
-        case GM_CLIENT_EXCHANGE:
-        case GM_CLIENT_RAW: gm_exchange_fail(client->exchange, client_owes(client) ? GM_REASON_REQUEST_TIMEOUT : GM_REASON_TIMEOUT); return;
-        case GM_CLIENT_LEAVING: return;
+    case GM_CLIENT_HEAD:
+    case GM_CLIENT_VERIFY:
+        if (client->first_byte)
+            client_refuse(client, gm_answer_for(GM_REASON_REQUEST_TIMEOUT));
+        else
+            client_close(client);
+        return;
+    case GM_CLIENT_EXCHANGE:
+    case GM_CLIENT_RAW:
+        gm_exchange_fail(client->exchange,
+                         client_owes(client) ? GM_REASON_REQUEST_TIMEOUT : GM_REASON_TIMEOUT);
+        return;
+    case GM_CLIENT_LEAVING:
+        return;
     }
 }
 
-void gm_client_verify_turn(struct gm_client *client) {
+void gm_client_verify_turn(struct gm_client *client)
+{
     client->state = GM_CLIENT_HEAD;
     gm_list_remove(&client->queue);
     client_run(client);
 }
 
-void gm_client_drain(struct gm_client *client) {
+void gm_client_drain(struct gm_client *client)
+{
     client->close_after = true;
-    if (client->state == GM_CLIENT_HEAD && !client->first_byte) client_close(client);
+    bool idle = client->state == GM_CLIENT_HEAD && !client->first_byte;
+    if (idle && gm_conn_queued(&client->conn) == 0)
+        client_abort(client, false);
+    else if (idle)
+        client_close(client);
 }
 
 static const struct gm_conn_ops client_ops = {

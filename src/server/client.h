@@ -1,7 +1,9 @@
-/* A client connection of the server: HTTP/1.x in, one request at a time, whatever was pipelined behind it waiting.
+/* A client connection of the server: HTTP/1.x in, one request at a time, whatever was pipelined
+ * behind it waiting.
  *
- * Owner: the ring that accepted it. It reads heads, decides (route, credential, policy), starts an exchange and feeds it the body; the exchange
- * writes the answer. Reading is granted by the byte: a head at a time, then what the exchange has room for. */
+ * Owner: the ring that accepted it. It reads heads, decides (route, credential, policy), starts an
+ * exchange and feeds it the body; the exchange writes the answer. Reading is granted by the byte: a
+ * head at a time, then what the exchange has room for. */
 #ifndef GM_SERVER_CLIENT_H
 #define GM_SERVER_CLIENT_H
 
@@ -35,7 +37,7 @@ struct gm_client {
     struct gm_holder holder;      /* while `input` waits */
     struct gm_timer timer;        /* head, keep-alive, body or idle deadline, by state */
     uint32_t head_len, head_scanned;
-    uint32_t head_copied;         /* of head_len: the front of `input`, copied and not yet taken off it */
+    uint32_t head_copied; /* of head_len: the front of `input`, copied and not yet taken off it */
     uint8_t state, face;
     bool close_after; /* no further request on this connection */
     bool input_ended; /* the peer has sent FIN */
@@ -44,7 +46,8 @@ struct gm_client {
 
 /* Takes the accepted descriptor. */
 void gm_client_accept(struct gm_server_ring *ctx, int fd, enum gm_client_face face);
-/* The exchange has ended and its answer is queued; `clean`: the request was read to its end and the answer is whole, the connection may go on. */
+/* The exchange has ended and its answer is queued; `clean`: the request was read to its end and the
+ * answer is whole, the connection may go on. */
 void gm_client_exchange_done(struct gm_client *client, bool clean);
 /* The same for an answer that could not be finished and has no framing to show it: cut with RST. */
 void gm_client_cut(struct gm_client *client, bool reset);

@@ -1,6 +1,7 @@
 /* What one ring of the server holds: the room in which clients, requests and links meet.
  *
- * Owner: one ring, except `shared`, which all rings read and of which the atomics alone are written. Nothing here is for other folders. */
+ * Owner: one ring, except `shared`, which all rings read and of which the atomics alone are
+ * written. Nothing here is for other folders. */
 #ifndef GM_SERVER_CONTEXT_H
 #define GM_SERVER_CONTEXT_H
 
@@ -12,9 +13,11 @@
 #include "server/port.h"
 #include "server/registry.h"
 
-/* Requests of one ring under way at once; beyond it: 503 overload. A slot costs about 400 bytes, touched when first used. */
+/* Requests of one ring under way at once; beyond it: 503 overload. A slot costs about 400 bytes,
+ * touched when first used. */
 #define GM_SERVER_EXCHANGES_MAX 16384u
-/* RSA verifications per turn: each takes 20 to 60 us, so that a flood of unknown tokens costs the others at most a quarter of a millisecond. */
+/* RSA verifications per turn: each takes 20 to 60 us, so that a flood of unknown tokens costs the
+ * others at most a quarter of a millisecond. */
 #define GM_SERVER_VERIFY_PER_TURN 4u
 
 struct gm_client;
@@ -38,9 +41,11 @@ struct gm_server_shared {
     int64_t started_wall_s;
     uint32_t lane_count;
     char instance[33]; /* random id of this process */
-    /* Rings whose clients have all gone, in a drain, and rings that have nothing left at all. Writers: each ring once, relaxed. */
+    /* Rings whose clients have all gone, in a drain, and rings that have nothing left at all.
+     * Writers: each ring once, relaxed. */
     _Atomic uint32_t rings_idle, rings_done;
-    /* Requests under way on all rings. Writers: any ring, relaxed; a limit and a figure, publishes nothing. */
+    /* Requests under way on all rings. Writers: any ring, relaxed; a limit and a figure, publishes
+     * nothing. */
     _Atomic int64_t active_requests;
 };
 
@@ -53,10 +58,10 @@ struct gm_server_ring {
     void *tokens_memory;
 
     struct gm_listener public_listener, metrics_listener, health_listener;
-    struct gm_list clients;         /* every client connection */
-    struct gm_list partial_heads;   /* clients with an incomplete head in a block, oldest first */
-    struct gm_list verify_waiting;  /* clients whose token waits for its turn at RSA */
-    struct gm_mail verify_mail;     /* to ourselves: the next turn's RSA budget */
+    struct gm_list clients;        /* every client connection */
+    struct gm_list partial_heads;  /* clients with an incomplete head in a block, oldest first */
+    struct gm_list verify_waiting; /* clients whose token waits for its turn at RSA */
+    struct gm_mail verify_mail;    /* to ourselves: the next turn's RSA budget */
     bool verify_mailed;
     uint32_t verify_left; /* this turn's budget */
     uint64_t verify_turn_ns;
@@ -66,7 +71,8 @@ struct gm_server_ring {
     uint32_t exchange_free_count;
     uint32_t exchange_used_count;
 
-    struct gm_far **fars; /* by ring of the near half: a slab of GM_SERVER_EXCHANGES_MAX, made at first use */
+    struct gm_far *
+        *fars; /* by ring of the near half: a slab of GM_SERVER_EXCHANGES_MAX, made at first use */
     struct gm_server_link **links; /* table by link index */
     uint32_t link_capacity, link_count, link_generation;
     struct gm_list pulled_fars; /* far halves with bytes to report */

@@ -1,7 +1,9 @@
-/* The near half of a request: its life, its body on the way to the link, second attempts. The answer is relay.c's.
+/* The near half of a request: its life, its body on the way to the link, second attempts. The
+ * answer is relay.c's.
  *
- * Owner: the client's ring. Invariants: unpulled <= upload_reserved; the window's size is reserved as long as the exchange is in use; the card is
- * held from open to release; a new attempt has a new generation, so that messages of the old one find nobody. */
+ * Owner: the client's ring. Invariants: unpulled <= upload_reserved; the window's size is reserved
+ * as long as the exchange is in use; the card is held from open to release; a new attempt has a new
+ * generation, so that messages of the old one find nobody. */
 #include "server/exchange.h"
 
 #include <stdio.h>
@@ -13,10 +15,14 @@
 #include "server/admit.h"
 #include "server/request.h"
 
-/* ---- Life --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Life
+ * ---------------------------------------------------------------------------------------------------------------------------
+ */
 
-static struct gm_exchange *exchange_take(struct gm_server_ring *ctx) {
-    if (ctx->exchange_free_count == 0) return NULL;
+static struct gm_exchange *exchange_take(struct gm_server_ring *ctx)
+{
+    if (ctx->exchange_free_count == 0)
+        return NULL;
     uint32_t index = ctx->exchange_free[--ctx->exchange_free_count];
     struct gm_exchange *exchange = &ctx->exchanges[index];
     uint32_t generation = exchange->generation;
@@ -30,12 +36,15 @@ static struct gm_exchange *exchange_take(struct gm_server_ring *ctx) {
     return exchange;
 }
 
-static void exchange_release(struct gm_exchange *exchange) {
+static void exchange_release(struct gm_exchange *exchange)
+{
     struct gm_server_ring *ctx = exchange->ctx;
-    if (exchange->card != NULL) gm_card_end(exchange->card);
+    if (exchange->card != NULL)
+        gm_card_end(exchange->card);
     gm_slice_put(exchange->open_block);
     gm_chain_clear(&exchange->replay, gm_ring_segs(ctx->ring));
-    if (exchange->trailer_scratch != NULL) gm_buf_put(exchange->trailer_scratch);
+    if (exchange->trailer_scratch != NULL)
+        gm_buf_put(exchange->trailer_scratch);
     gm_ring_unreserve(ctx->ring, exchange->window.size);
     gm_ring_unreserve(ctx->ring, exchange->upload_reserved);
     exchange->in_use = false;
@@ -45,37 +54,49 @@ static void exchange_release(struct gm_exchange *exchange) {
     atomic_fetch_sub_explicit(&ctx->shared->active_requests, 1, memory_order_relaxed);
 }
 
-void gm_exchange_tell(struct gm_exchange *exchange, const struct gm_port_message *source) {
+void gm_exchange_tell(struct gm_exchange *exchange, const struct gm_port_message *source)
+{
     struct gm_port_message message = *source;
     message.to_far = true;
-    message.pair = (struct gm_pair_id){exchange->index, exchange->generation, (uint16_t)gm_ring_index(exchange->ctx->ring)};
+    message.pair = (struct gm_pair_id){exchange->index, exchange->generation,
+                                       (uint16_t)gm_ring_index(exchange->ctx->ring)};
     gm_port_send(&exchange->ctx->port, exchange->far_ring, &message);
 }
 
-static void exchange_reset(struct gm_exchange *exchange, enum gm_reason_code reason) {
-    gm_exchange_tell(exchange, &(struct gm_port_message){.kind = GM_PORT_RESET, .reason = (uint16_t)reason});
+static void exchange_reset(struct gm_exchange *exchange, enum gm_reason_code reason)
+{
+    gm_exchange_tell(exchange,
+                     &(struct gm_port_message){.kind = GM_PORT_RESET, .reason = (uint16_t)reason});
 }
 
-void gm_exchange_finish(struct gm_exchange *exchange) {
+void gm_exchange_finish(struct gm_exchange *exchange)
+{
     struct gm_client *client = exchange->client;
-    bool clean = exchange->request_done && exchange->keep_alive && exchange->framing != GM_ANSWER_UNTIL_CLOSE;
-    if (!exchange->request_done) exchange_reset(exchange, GM_REASON_NONE);
+    bool clean = exchange->request_done && exchange->keep_alive &&
+                 exchange->framing != GM_ANSWER_UNTIL_CLOSE;
+    if (!exchange->request_done)
+        exchange_reset(exchange, GM_REASON_NONE);
     exchange_release(exchange);
     gm_client_exchange_done(client, clean);
 }
 
-void gm_exchange_cancel(struct gm_exchange *exchange, enum gm_reason_code reason) {
+void gm_exchange_cancel(struct gm_exchange *exchange, enum gm_reason_code reason)
+{
     exchange_reset(exchange, reason);
     exchange_release(exchange);
 }
 
-static void exchange_log_failure(const struct gm_exchange *exchange, enum gm_reason_code reason) {
-    gm_log_warn("request failed", GM_STRN("requestID", exchange->request_id, exchange->request_id_len),
-                GM_STRN("service", exchange->service, exchange->service_len), GM_STR("reason", gm_reason_get((uint16_t)reason)->name),
+static void exchange_log_failure(const struct gm_exchange *exchange, enum gm_reason_code reason)
+{
+    gm_log_warn("request failed",
+                GM_STRN("requestID", exchange->request_id, exchange->request_id_len),
+                GM_STRN("service", exchange->service, exchange->service_len),
+                GM_STR("reason", gm_reason_get((uint16_t)reason)->name),
                 GM_BOOL("answered", !exchange->final_passed));
 }
 
-static void exchange_answer(struct gm_exchange *exchange, enum gm_reason_code reason) {
+static void exchange_answer(struct gm_exchange *exchange, enum gm_reason_code reason)
+{
     struct gm_answer answer = gm_answer_for(reason);
     answer.json = exchange->accepts_json;
     answer.head_only = exchange->method == GM_HTTP_HEAD;
@@ -85,23 +106,33 @@ static void exchange_answer(struct gm_exchange *exchange, enum gm_reason_code re
     gm_answer_write(exchange->ctx, &exchange->client->conn, &answer);
 }
 
-void gm_exchange_fail(struct gm_exchange *exchange, enum gm_reason_code reason) {
+void gm_exchange_fail(struct gm_exchange *exchange, enum gm_reason_code reason)
+{
     struct gm_client *client = exchange->client;
     exchange_log_failure(exchange, reason);
     exchange_reset(exchange, reason);
     bool answered = !exchange->final_passed;
-    /* A chunked or counted body that stops short is an error to every client; one that ends with the connection needs a RST to be one. */
-    bool ends_with_close = exchange->framing == GM_ANSWER_UNTIL_CLOSE || exchange->framing == GM_ANSWER_RAW;
-    if (answered) exchange_answer(exchange, reason);
-    else gm_counter_add(GM_COUNTER_REQUESTS_FAILED, 1);
+    /* A chunked or counted body that stops short is an error to every client; one that ends with
+     * the connection needs a RST to be one. */
+    bool ends_with_close =
+        exchange->framing == GM_ANSWER_UNTIL_CLOSE || exchange->framing == GM_ANSWER_RAW;
+    if (answered)
+        exchange_answer(exchange, reason);
+    else
+        gm_counter_add(GM_COUNTER_REQUESTS_FAILED, 1);
     exchange_release(exchange);
-    if (!answered && ends_with_close) gm_client_cut(client, true);
-    else gm_client_exchange_done(client, false);
+    if (!answered && ends_with_close)
+        gm_client_cut(client, true);
+    else
+        gm_client_exchange_done(client, false);
 }
 
-/* ---- Opening ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- Opening
+ * ------------------------------------------------------------------------------------------------------------------------
+ */
 
-static void exchange_open(struct gm_exchange *exchange, struct gm_card *card) {
+static void exchange_open(struct gm_exchange *exchange, struct gm_card *card)
+{
     gm_card_begin(card);
     exchange->card = card;
     exchange->far_ring = card->ring;
@@ -115,25 +146,35 @@ static void exchange_open(struct gm_exchange *exchange, struct gm_card *card) {
         .link_index = card->link_index,
         .link_generation = card->link_generation,
     };
-    if (exchange->request_done) open.flags |= GM_PORT_END_STREAM;
-    /* A block longer than one frame is taken apart where it stands when it leaves, so that it cannot be sent twice. */
-    if (open.slice.len <= GM_FRAME_PAYLOAD_MAX) (void)gm_slice_ref(open.slice);
-    else exchange->open_block = (gm_slice){0};
-    if (card->ring != gm_ring_index(exchange->ctx->ring)) gm_counter_add(GM_COUNTER_CROSSINGS, 1);
+    if (exchange->request_done)
+        open.flags |= GM_PORT_END_STREAM;
+    /* A block longer than one frame is taken apart where it stands when it leaves, so that it
+     * cannot be sent twice. */
+    if (open.slice.len <= GM_FRAME_PAYLOAD_MAX)
+        (void)gm_slice_ref(open.slice);
+    else
+        exchange->open_block = (gm_slice){0};
+    if (card->ring != gm_ring_index(exchange->ctx->ring))
+        gm_counter_add(GM_COUNTER_CROSSINGS, 1);
     gm_exchange_tell(exchange, &open);
 }
 
-static void exchange_refuse(struct gm_client *client, const struct gm_exchange_request *request, enum gm_reason_code reason) {
+static void exchange_refuse(struct gm_client *client, const struct gm_exchange_request *request,
+                            enum gm_reason_code reason)
+{
     struct gm_answer answer = gm_answer_for(reason);
     char message[GM_REGISTRY_SERVICE_MAX + 64];
     if (reason == GM_REASON_AGENT_UNAVAILABLE) {
-        (void)snprintf(message, sizeof message, "No agents available for service %.*s", (int)request->service_len, request->service);
+        (void)snprintf(message, sizeof message, "No agents available for service %.*s",
+                       (int)request->service_len, request->service);
         answer.message = message;
     }
     gm_admit_answer(client, request->head, answer);
 }
 
-static void exchange_describe(struct gm_exchange *exchange, const struct gm_exchange_request *request) {
+static void exchange_describe(struct gm_exchange *exchange,
+                              const struct gm_exchange_request *request)
+{
     const struct gm_http_framing *framing = &request->head->framing;
     exchange->method = request->head->method_id;
     exchange->idempotent = gm_http_method_idempotent((enum gm_http_method)request->head->method_id);
@@ -145,35 +186,47 @@ static void exchange_describe(struct gm_exchange *exchange, const struct gm_exch
     exchange->accepts_json = gm_answer_wants_json(request->head);
     bool body = framing->body == GM_HTTP_BODY_CHUNKED || exchange->request_left > 0;
     exchange->request_done = !body && !exchange->upgrade;
-    if (framing->body == GM_HTTP_BODY_CHUNKED) gm_http_chunked_init(&exchange->chunked, NULL, 0);
+    if (framing->body == GM_HTTP_BODY_CHUNKED)
+        gm_http_chunked_init(&exchange->chunked, NULL, 0);
     exchange->service_len = (uint16_t)request->service_len;
     memcpy(exchange->service, request->service, request->service_len);
     gm_request_id(exchange->ctx, request->head, exchange->request_id, &exchange->request_id_len);
 }
 
-static bool exchange_reserve(struct gm_exchange *exchange) {
+static bool exchange_reserve(struct gm_exchange *exchange)
+{
     struct gm_ring *ring = exchange->ctx->ring;
-    uint32_t window = gm_window_initial(gm_ring_reservable(ring), exchange->ctx->exchange_used_count);
-    if (!gm_ring_reserve(ring, window)) return false;
+    uint32_t window =
+        gm_window_initial(gm_ring_reservable(ring), exchange->ctx->exchange_used_count);
+    if (!gm_ring_reserve(ring, window))
+        return false;
     gm_window_init(&exchange->window, window);
-    if (exchange->request_done) return true;
-    if (!gm_ring_reserve(ring, window)) return false;
-    exchange->upload_reserved = window < GM_EXCHANGE_UPLOAD_BYTES ? window : GM_EXCHANGE_UPLOAD_BYTES;
+    if (exchange->request_done)
+        return true;
+    if (!gm_ring_reserve(ring, window))
+        return false;
+    exchange->upload_reserved =
+        window < GM_EXCHANGE_UPLOAD_BYTES ? window : GM_EXCHANGE_UPLOAD_BYTES;
     return true;
 }
 
-struct gm_exchange *gm_exchange_start(struct gm_client *client, const struct gm_exchange_request *request) {
+struct gm_exchange *gm_exchange_start(struct gm_client *client,
+                                      const struct gm_exchange_request *request)
+{
     struct gm_server_ring *ctx = client->ctx;
     const int64_t limit = ctx->shared->config->max_concurrent_requests;
-    if (limit > 0 && atomic_load_explicit(&ctx->shared->active_requests, memory_order_relaxed) >= limit) {
+    if (limit > 0 &&
+        atomic_load_explicit(&ctx->shared->active_requests, memory_order_relaxed) >= limit) {
         struct gm_answer answer = gm_answer_for(GM_REASON_RATE_LIMIT);
         char message[80];
-        (void)snprintf(message, sizeof message, "Server concurrent request limit reached (%lld)", (long long)limit);
+        (void)snprintf(message, sizeof message, "Server concurrent request limit reached (%lld)",
+                       (long long)limit);
         answer.message = message;
         gm_admit_answer(client, request->head, answer);
         return NULL;
     }
-    struct gm_card *card = gm_registry_pick(ctx->registry, request->service, request->service_len, NULL);
+    struct gm_card *card =
+        gm_registry_pick(ctx->registry, request->service, request->service_len, NULL);
     if (card == NULL) {
         exchange_refuse(client, request, GM_REASON_AGENT_UNAVAILABLE);
         return NULL;
@@ -185,10 +238,13 @@ struct gm_exchange *gm_exchange_start(struct gm_client *client, const struct gm_
     }
     exchange->client = client;
     exchange_describe(exchange, request);
-    int rc = exchange_reserve(exchange) ? gm_request_encode(exchange, request, &exchange->open_block) : -GM_E_NOMEM;
+    int rc = exchange_reserve(exchange)
+                 ? gm_request_encode(exchange, request, &exchange->open_block)
+                 : -GM_E_NOMEM;
     if (rc < 0) {
         exchange_release(exchange);
-        exchange_refuse(client, request, rc == -GM_E_LIMIT ? GM_REASON_HEADER_TOO_LARGE : GM_REASON_OVERLOAD);
+        exchange_refuse(client, request,
+                        rc == -GM_E_LIMIT ? GM_REASON_HEADER_TOO_LARGE : GM_REASON_OVERLOAD);
         return NULL;
     }
     client->exchange = exchange;
@@ -196,17 +252,26 @@ struct gm_exchange *gm_exchange_start(struct gm_client *client, const struct gm_
     return exchange;
 }
 
-bool gm_exchange_retry(struct gm_exchange *exchange, uint16_t reason, uint8_t flags) {
+bool gm_exchange_retry(struct gm_exchange *exchange, uint16_t reason, uint8_t flags)
+{
     struct gm_server_ring *ctx = exchange->ctx;
-    if (exchange->head_passed || exchange->attempts >= GM_EXCHANGE_ATTEMPTS || exchange->open_block.buf == NULL) return false;
-    bool elsewhere = exchange->idempotent && !exchange->upgrade && (gm_reason_get(reason)->flags & GM_REASON_ELSEWHERE) != 0;
-    if ((flags & GM_PORT_UNTOUCHED) == 0 && !elsewhere) return false;
+    if (exchange->head_passed || exchange->attempts >= GM_EXCHANGE_ATTEMPTS ||
+        exchange->open_block.buf == NULL)
+        return false;
+    bool elsewhere = exchange->idempotent && !exchange->upgrade &&
+                     (gm_reason_get(reason)->flags & GM_REASON_ELSEWHERE) != 0;
+    if ((flags & GM_PORT_UNTOUCHED) == 0 && !elsewhere)
+        return false;
     struct gm_card *old = exchange->card;
-    struct gm_card *card = gm_registry_pick(ctx->registry, exchange->service, exchange->service_len, old);
-    if (card == NULL || exchange->replay.bytes > card->request_window) return false;
+    struct gm_card *card =
+        gm_registry_pick(ctx->registry, exchange->service, exchange->service_len, old);
+    if (card == NULL || exchange->replay.bytes > card->request_window)
+        return false;
     gm_counter_add(GM_COUNTER_RETRIES, 1);
-    gm_log_info("request moves to another link", GM_STRN("requestID", exchange->request_id, exchange->request_id_len),
-                GM_STRN("service", exchange->service, exchange->service_len), GM_STR("reason", gm_reason_get(reason)->name));
+    gm_log_info("request moves to another link",
+                GM_STRN("requestID", exchange->request_id, exchange->request_id_len),
+                GM_STRN("service", exchange->service, exchange->service_len),
+                GM_STR("reason", gm_reason_get(reason)->name));
     exchange->generation++;
     gm_card_end(old);
     bool ended = exchange->request_done;
@@ -220,39 +285,51 @@ bool gm_exchange_retry(struct gm_exchange *exchange, uint16_t reason, uint8_t fl
         gm_exchange_tell(exchange, &(struct gm_port_message){.kind = GM_PORT_DATA, .slice = piece});
         exchange->send_room -= piece.len;
         exchange->unpulled += piece.len;
-        if (ended && again.count == 0) gm_exchange_tell(exchange, &(struct gm_port_message){.kind = GM_PORT_END});
+        if (ended && again.count == 0)
+            gm_exchange_tell(exchange, &(struct gm_port_message){.kind = GM_PORT_END});
     }
     return true;
 }
 
-/* ---- The request's body ------------------------------------------------------------------------------------------------------------- */
+/* ---- The request's body
+ * -------------------------------------------------------------------------------------------------------------
+ */
 
-uint64_t gm_exchange_room(const struct gm_exchange *exchange) {
-    if (exchange->request_done) return 0;
-    if (exchange->request_stopped) return GM_CLIENT_BUF_BYTES;
+uint64_t gm_exchange_room(const struct gm_exchange *exchange)
+{
+    if (exchange->request_done)
+        return 0;
+    if (exchange->request_stopped)
+        return GM_CLIENT_BUF_BYTES;
     /* Before the agent has agreed to the upgrade nothing may be sent. */
-    if (exchange->upgrade && exchange->framing != GM_ANSWER_RAW) return 0;
+    if (exchange->upgrade && exchange->framing != GM_ANSWER_RAW)
+        return 0;
     uint64_t space = exchange->upload_reserved - exchange->unpulled;
     return space < exchange->send_room ? space : exchange->send_room;
 }
 
-static void replay_drop(struct gm_exchange *exchange) {
+static void replay_drop(struct gm_exchange *exchange)
+{
     gm_chain_clear(&exchange->replay, gm_ring_segs(exchange->ctx->ring));
     gm_slice_put(exchange->open_block);
     exchange->open_block = (gm_slice){0};
 }
 
 /* Sends the first `len` bytes of `from`, a borrowed slice of this ring. */
-static void exchange_send_data(struct gm_exchange *exchange, gm_slice from, uint32_t len) {
-    if (exchange->request_stopped) return;
+static void exchange_send_data(struct gm_exchange *exchange, gm_slice from, uint32_t len)
+{
+    if (exchange->request_stopped)
+        return;
     gm_slice piece = gm_slice_ref((gm_slice){from.data, len, from.buf});
     exchange->send_room -= len;
     exchange->unpulled += len;
     if (exchange->open_block.buf != NULL) {
-        bool fits = !exchange->head_passed && !exchange->upgrade && exchange->replay.bytes + len <= GM_EXCHANGE_REPLAY_BYTES;
+        bool fits = !exchange->head_passed && !exchange->upgrade &&
+                    exchange->replay.bytes + len <= GM_EXCHANGE_REPLAY_BYTES;
         if (!fits) {
             replay_drop(exchange);
-        } else if (gm_chain_push(&exchange->replay, gm_ring_segs(exchange->ctx->ring), gm_slice_ref(piece)) < 0) {
+        } else if (gm_chain_push(&exchange->replay, gm_ring_segs(exchange->ctx->ring),
+                                 gm_slice_ref(piece)) < 0) {
             gm_slice_put(piece);
             replay_drop(exchange);
         }
@@ -260,23 +337,31 @@ static void exchange_send_data(struct gm_exchange *exchange, gm_slice from, uint
     gm_exchange_tell(exchange, &(struct gm_port_message){.kind = GM_PORT_DATA, .slice = piece});
 }
 
-static void exchange_end_request(struct gm_exchange *exchange) {
+static void exchange_end_request(struct gm_exchange *exchange)
+{
     exchange->request_done = true;
-    if (!exchange->request_stopped) gm_exchange_tell(exchange, &(struct gm_port_message){.kind = GM_PORT_END});
+    if (!exchange->request_stopped)
+        gm_exchange_tell(exchange, &(struct gm_port_message){.kind = GM_PORT_END});
 }
 
-/* The trailers of a chunked request, checked by the decoder, as a block. True: sent, and with them the end. */
-static bool exchange_send_trailers(struct gm_exchange *exchange) {
+/* The trailers of a chunked request, checked by the decoder, as a block. True: sent, and with them
+ * the end. */
+static bool exchange_send_trailers(struct gm_exchange *exchange)
+{
     struct gm_http_field list[GM_HTTP_FIELDS_MAX];
     struct gm_http_fields fields = {.list = list, .max = GM_HTTP_FIELDS_MAX};
-    if (exchange->request_stopped || gm_http_chunked_trailers(&exchange->chunked, &fields) <= 0) return false;
+    if (exchange->request_stopped || gm_http_chunked_trailers(&exchange->chunked, &fields) <= 0)
+        return false;
     struct gm_buf *buf = gm_ring_block(exchange->ctx->ring, GM_BLOCK_SMALL);
-    if (buf == NULL) return false;
+    if (buf == NULL)
+        return false;
     struct gm_head_writer writer;
     gm_head_write_trailers(&writer, buf->data + GM_MUX_HEAD_ROOM, buf->size - GM_MUX_HEAD_ROOM);
     for (uint16_t i = 0; i < fields.count; i++) {
-        if ((list[i].flags & (GM_HTTP_FIELD_HOP | GM_HTTP_FIELD_DERIVED)) != 0) continue;
-        gm_head_write_field(&writer, &(struct gm_head_field){list[i].name, list[i].value, list[i].name_len, list[i].value_len});
+        if ((list[i].flags & (GM_HTTP_FIELD_HOP | GM_HTTP_FIELD_DERIVED)) != 0)
+            continue;
+        gm_head_write_field(&writer, &(struct gm_head_field){list[i].name, list[i].value,
+                                                             list[i].name_len, list[i].value_len});
     }
     int len = gm_head_write_finish(&writer);
     if (len < 0) {
@@ -290,41 +375,56 @@ static bool exchange_send_trailers(struct gm_exchange *exchange) {
 }
 
 /* One step of a chunked body. Bytes of input used, or a negative error. */
-static int feed_chunked(struct gm_exchange *exchange, gm_slice front, uint32_t max) {
+static int feed_chunked(struct gm_exchange *exchange, gm_slice front, uint32_t max)
+{
     struct gm_http_chunked_step step;
-    int rc = gm_http_chunked_feed(&exchange->chunked, (const char *)front.data, front.len < max ? front.len : max, &step);
-    if (rc < 0) return rc;
+    int rc = gm_http_chunked_feed(&exchange->chunked, (const char *)front.data,
+                                  front.len < max ? front.len : max, &step);
+    if (rc < 0)
+        return rc;
     if (rc == GM_HTTP_CHUNKED_DATA) {
-        exchange_send_data(exchange, (gm_slice){(uint8_t *)(uintptr_t)step.data.p, (uint32_t)step.data.len, front.buf}, (uint32_t)step.data.len);
+        exchange_send_data(
+            exchange,
+            (gm_slice){(uint8_t *)(uintptr_t)step.data.p, (uint32_t)step.data.len, front.buf},
+            (uint32_t)step.data.len);
     } else if (rc == GM_HTTP_CHUNKED_SCRATCH) {
         exchange->trailer_scratch = gm_ring_block(exchange->ctx->ring, GM_BLOCK_SMALL);
-        if (exchange->trailer_scratch == NULL) return -GM_HTTP_E_TRAILER_TOO_LARGE;
-        gm_http_chunked_lend(&exchange->chunked, (char *)exchange->trailer_scratch->data, exchange->trailer_scratch->size);
+        if (exchange->trailer_scratch == NULL)
+            return -GM_HTTP_E_TRAILER_TOO_LARGE;
+        gm_http_chunked_lend(&exchange->chunked, (char *)exchange->trailer_scratch->data,
+                             exchange->trailer_scratch->size);
     } else if (rc == GM_HTTP_CHUNKED_DONE && !exchange_send_trailers(exchange)) {
         exchange_end_request(exchange);
     }
     return (int)step.consumed;
 }
 
-static int feed_counted(struct gm_exchange *exchange, gm_slice front, uint32_t max) {
+static int feed_counted(struct gm_exchange *exchange, gm_slice front, uint32_t max)
+{
     uint64_t len = front.len < max ? front.len : max;
-    if (!exchange->upgrade && len > exchange->request_left) len = exchange->request_left;
+    if (!exchange->upgrade && len > exchange->request_left)
+        len = exchange->request_left;
     exchange_send_data(exchange, front, (uint32_t)len);
-    if (exchange->upgrade) return (int)len;
+    if (exchange->upgrade)
+        return (int)len;
     exchange->request_left -= len;
-    if (exchange->request_left == 0) exchange_end_request(exchange);
+    if (exchange->request_left == 0)
+        exchange_end_request(exchange);
     return (int)len;
 }
 
-int gm_exchange_feed(struct gm_exchange *exchange, struct gm_chain *input) {
+int gm_exchange_feed(struct gm_exchange *exchange, struct gm_chain *input)
+{
     struct gm_seg_pool *segs = gm_ring_segs(exchange->ctx->ring);
     while (input->count > 0) {
         uint64_t room = gm_exchange_room(exchange);
-        if (room == 0) return 0;
+        if (room == 0)
+            return 0;
         uint32_t max = room < GM_FRAME_PAYLOAD_MAX ? (uint32_t)room : GM_FRAME_PAYLOAD_MAX;
         gm_slice front = gm_chain_front(input);
         bool chunked = exchange->request_body == GM_HTTP_BODY_CHUNKED && !exchange->upgrade;
-        int used = chunked ? feed_chunked(exchange, front, max) : feed_counted(exchange, front, max);
+        int used =
+            chunked ? feed_chunked(exchange, front, max) : feed_counted(exchange, front, max);
         if (used < 0) {
             gm_exchange_fail(exchange, GM_REASON_BAD_REQUEST);
             return used;
@@ -334,7 +434,10 @@ int gm_exchange_feed(struct gm_exchange *exchange, struct gm_chain *input) {
     return 0;
 }
 
-void gm_exchange_input_ended(struct gm_exchange *exchange) {
-    if (!exchange->request_done) exchange_end_request(exchange);
-    if (exchange->answer_done) gm_exchange_finish(exchange);
+void gm_exchange_input_ended(struct gm_exchange *exchange)
+{
+    if (!exchange->request_done)
+        exchange_end_request(exchange);
+    if (exchange->answer_done)
+        gm_exchange_finish(exchange);
 }

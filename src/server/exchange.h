@@ -1,8 +1,9 @@
 /* An exchange: the near half of a request, from its head to the last byte of its answer.
  *
- * Owner: the client's ring. It turns the client's bytes into messages for the far half (OPEN, DATA, TRAILERS, END) and the far half's messages
- * into an answer. It holds the reservation for answer bytes not yet taken by the client's socket, and for request bytes not yet pulled by the
- * link; it may try a second link while nothing of an answer has been passed on. */
+ * Owner: the client's ring. It turns the client's bytes into messages for the far half (OPEN, DATA,
+ * TRAILERS, END) and the far half's messages into an answer. It holds the reservation for answer
+ * bytes not yet taken by the client's socket, and for request bytes not yet pulled by the link; it
+ * may try a second link while nothing of an answer has been passed on. */
 #ifndef GM_SERVER_EXCHANGE_H
 #define GM_SERVER_EXCHANGE_H
 
@@ -12,14 +13,21 @@
 #include "server/client.h"
 #include "stream/window.h"
 
-/* Request bytes read and not yet pulled by the link, per request: covers one turn of a fast client; more only buys latency. */
+/* Request bytes read and not yet pulled by the link, per request: covers one turn of a fast client;
+ * more only buys latency. */
 #define GM_EXCHANGE_UPLOAD_BYTES (64u << 10)
 /* Body bytes kept for a second attempt (design section 5.7). */
 #define GM_EXCHANGE_REPLAY_BYTES (64u << 10)
-#define GM_EXCHANGE_ATTEMPTS 2u
-#define GM_REQUEST_ID_MAX 128u
+#define GM_EXCHANGE_ATTEMPTS     2u
+#define GM_REQUEST_ID_MAX        128u
 
-enum gm_answer_framing { GM_ANSWER_NONE, GM_ANSWER_LENGTH, GM_ANSWER_CHUNKED, GM_ANSWER_UNTIL_CLOSE, GM_ANSWER_RAW };
+enum gm_answer_framing {
+    GM_ANSWER_NONE,
+    GM_ANSWER_LENGTH,
+    GM_ANSWER_CHUNKED,
+    GM_ANSWER_UNTIL_CLOSE,
+    GM_ANSWER_RAW
+};
 
 struct gm_exchange {
     struct gm_server_ring *ctx;
@@ -42,7 +50,8 @@ struct gm_exchange {
     uint32_t unpulled;        /* bytes sent to the far half, not yet pulled */
     uint32_t upload_reserved; /* how far `unpulled` may go */
 
-    /* What a second attempt needs: the block, and the whole body so far. buf == NULL: it cannot be made. */
+    /* What a second attempt needs: the block, and the whole body so far. buf == NULL: it cannot be
+     * made. */
     gm_slice open_block;
     struct gm_chain replay;
 
@@ -70,13 +79,15 @@ struct gm_exchange_request {
     bool strip_authorization; /* Authorization held the gateway's own credential */
 };
 
-/* Starts it. NULL: it could not be started and was answered (503, 500); the client goes on as after any answer. The head's bytes are borrowed
- * until return. */
-struct gm_exchange *gm_exchange_start(struct gm_client *client, const struct gm_exchange_request *request);
+/* Starts it. NULL: it could not be started and was answered (503, 500); the client goes on as after
+ * any answer. The head's bytes are borrowed until return. */
+struct gm_exchange *gm_exchange_start(struct gm_client *client,
+                                      const struct gm_exchange_request *request);
 
 /* Bytes of request body that the exchange can take now; 0 after its end. */
 uint64_t gm_exchange_room(const struct gm_exchange *exchange);
-/* Feeds from client->input what there is room for. Negative: the body is not valid HTTP; the exchange has ended and the client is closing. */
+/* Feeds from client->input what there is room for. Negative: the body is not valid HTTP; the
+ * exchange has ended and the client is closing. */
 int gm_exchange_feed(struct gm_exchange *exchange, struct gm_chain *input) GM_WARN_UNUSED;
 /* The client will send nothing more (raw streams: half-close). */
 void gm_exchange_input_ended(struct gm_exchange *exchange);
@@ -84,7 +95,8 @@ void gm_exchange_input_ended(struct gm_exchange *exchange);
 void gm_exchange_drained(struct gm_exchange *exchange);
 /* The client has gone: cancels the far half and ends the exchange; the client is not called. */
 void gm_exchange_cancel(struct gm_exchange *exchange, enum gm_reason_code reason);
-/* It cannot go on: cancels the far half, and answers or cuts the answer short. The client is told as at any end. */
+/* It cannot go on: cancels the far half, and answers or cuts the answer short. The client is told
+ * as at any end. */
 void gm_exchange_fail(struct gm_exchange *exchange, enum gm_reason_code reason);
 
 /* Both directions are over. For server/relay.c. */
@@ -94,7 +106,8 @@ void gm_exchange_tell(struct gm_exchange *exchange, const struct gm_port_message
 
 /* Message from the far half (gm_port_ops.on_near). In server/relay.c. */
 void gm_exchange_on_message(void *ctx, const struct gm_port_message *message);
-/* The link cannot serve the request, or has lost it: on another link when design section 5.7 allows, else false. */
+/* The link cannot serve the request, or has lost it: on another link when design section 5.7
+ * allows, else false. */
 bool gm_exchange_retry(struct gm_exchange *exchange, uint16_t reason, uint8_t flags);
 
 #endif

@@ -1,4 +1,5 @@
-/* The table of lanes. Any thread, under one mutex. Invariant: an agent's row exists exactly while one of its lanes is held. */
+/* The table of lanes. Any thread, under one mutex. Invariant: an agent's row exists exactly while
+ * one of its lanes is held. */
 #include "server/lanes.h"
 
 #include <pthread.h>
@@ -9,7 +10,8 @@
 struct row {
     struct row *next;
     char *subject, *instance;
-    uint16_t holds[GM_LANES_MAX]; /* links per lane: two for a moment, while a dead one is being replaced */
+    uint16_t holds[GM_LANES_MAX]; /* links per lane: two for a moment, while a dead one is being
+                                     replaced */
     uint32_t held;                /* sum of holds */
 };
 
@@ -19,22 +21,27 @@ struct gm_lanes {
     uint32_t lane_count;
 };
 
-struct gm_lanes *gm_lanes_new(uint32_t lane_count) {
+struct gm_lanes *gm_lanes_new(uint32_t lane_count)
+{
     struct gm_lanes *lanes = calloc(1, sizeof *lanes);
-    if (lanes == NULL) return NULL;
+    if (lanes == NULL)
+        return NULL;
     pthread_mutex_init(&lanes->lock, NULL);
     lanes->lane_count = lane_count < GM_LANES_MAX ? lane_count : GM_LANES_MAX;
     return lanes;
 }
 
-static void row_free(struct row *row) {
+static void row_free(struct row *row)
+{
     free(row->subject);
     free(row->instance);
     free(row);
 }
 
-void gm_lanes_free(struct gm_lanes *lanes) {
-    if (lanes == NULL) return;
+void gm_lanes_free(struct gm_lanes *lanes)
+{
+    if (lanes == NULL)
+        return;
     while (lanes->rows != NULL) {
         struct row *row = lanes->rows;
         lanes->rows = row->next;
@@ -44,17 +51,23 @@ void gm_lanes_free(struct gm_lanes *lanes) {
     free(lanes);
 }
 
-static struct row *row_find(struct gm_lanes *lanes, const char *subject, const char *instance) {
+static struct row *row_find(struct gm_lanes *lanes, const char *subject, const char *instance)
+{
     struct row *row = lanes->rows;
-    while (row != NULL && (strcmp(row->instance, instance) != 0 || strcmp(row->subject, subject) != 0)) row = row->next;
+    while (row != NULL &&
+           (strcmp(row->instance, instance) != 0 || strcmp(row->subject, subject) != 0))
+        row = row->next;
     return row;
 }
 
-static struct row *row_make(struct gm_lanes *lanes, const char *subject, const char *instance) {
+static struct row *row_make(struct gm_lanes *lanes, const char *subject, const char *instance)
+{
     struct row *row = row_find(lanes, subject, instance);
-    if (row != NULL) return row;
+    if (row != NULL)
+        return row;
     row = calloc(1, sizeof *row);
-    if (row == NULL) return NULL;
+    if (row == NULL)
+        return NULL;
     row->subject = strdup(subject);
     row->instance = strdup(instance);
     if (row->subject == NULL || row->instance == NULL) {
@@ -66,15 +79,18 @@ static struct row *row_make(struct gm_lanes *lanes, const char *subject, const c
     return row;
 }
 
-int gm_lanes_take(struct gm_lanes *lanes, const char *subject, const char *instance, int wish) {
+int gm_lanes_take(struct gm_lanes *lanes, const char *subject, const char *instance, int wish)
+{
     pthread_mutex_lock(&lanes->lock);
     int lane = -GM_E_NOMEM;
     struct row *row = row_make(lanes, subject, instance);
     if (row != NULL) {
         lane = 0;
-        if (wish >= 0 && (uint32_t)wish < lanes->lane_count) lane = wish;
+        if (wish >= 0 && (uint32_t)wish < lanes->lane_count)
+            lane = wish;
         else
-            while ((uint32_t)lane < lanes->lane_count && row->holds[lane] > 0) lane++;
+            while ((uint32_t)lane < lanes->lane_count && row->holds[lane] > 0)
+                lane++;
         if ((uint32_t)lane < lanes->lane_count) {
             row->holds[lane]++;
             row->held++;
@@ -84,8 +100,10 @@ int gm_lanes_take(struct gm_lanes *lanes, const char *subject, const char *insta
     return lane;
 }
 
-void gm_lanes_give(struct gm_lanes *lanes, const char *subject, const char *instance, uint32_t lane) {
-    if (lane >= lanes->lane_count) return;
+void gm_lanes_give(struct gm_lanes *lanes, const char *subject, const char *instance, uint32_t lane)
+{
+    if (lane >= lanes->lane_count)
+        return;
     pthread_mutex_lock(&lanes->lock);
     struct row *row = row_find(lanes, subject, instance);
     if (row != NULL && row->holds[lane] > 0) {
@@ -94,7 +112,8 @@ void gm_lanes_give(struct gm_lanes *lanes, const char *subject, const char *inst
     }
     if (row != NULL && row->held == 0) {
         struct row **at = &lanes->rows;
-        while (*at != row) at = &(*at)->next;
+        while (*at != row)
+            at = &(*at)->next;
         *at = row->next;
         row_free(row);
     }

@@ -1,4 +1,5 @@
-/* What operators ask for: /health and /debug/counters. Owner: the client's ring; figures of other rings are read as relaxed atomics. */
+/* What operators ask for: /health and /debug/counters. Owner: the client's ring; figures of other
+ * rings are read as relaxed atomics. */
 #ifndef GM_SERVER_OPS_H
 #define GM_SERVER_OPS_H
 

@@ -1,7 +1,8 @@
 /* A ring's replica of the registry: a hash table of services, each with its links' cards.
  *
- * Owner: one ring. It allocates only when links come and go, never for a request. Invariant: a card is listed between its `joined` and its
- * `left` mail, which arrive in that order because mail between two rings keeps its order. */
+ * Owner: one ring. It allocates only when links come and go, never for a request. Invariant: a card
+ * is listed between its `joined` and its `left` mail, which arrive in that order because mail
+ * between two rings keeps its order. */
 #include "server/registry.h"
 
 #include <stdlib.h>
@@ -10,7 +11,8 @@
 #include "base/counter.h"
 
 #define REGISTRY_BUCKETS 4096u
-/* A link elsewhere must be this much less busy before a request crosses rings: crossing costs about half a request's work. */
+/* A link elsewhere must be this much less busy before a request crosses rings: crossing costs about
+ * half a request's work. */
 #define REGISTRY_LOCAL_SLACK 4u
 
 struct service {
@@ -29,9 +31,11 @@ struct gm_registry {
     struct service *buckets[REGISTRY_BUCKETS];
 };
 
-struct gm_registry *gm_registry_new(struct gm_ring *ring, struct gm_registry **registries) {
+struct gm_registry *gm_registry_new(struct gm_ring *ring, struct gm_registry **registries)
+{
     struct gm_registry *registry = calloc(1, sizeof *registry);
-    if (registry == NULL) return NULL;
+    if (registry == NULL)
+        return NULL;
     registry->ring = ring;
     registry->all = registries;
     registries[gm_ring_index(ring)] = registry;
@@ -40,23 +44,35 @@ struct gm_registry *gm_registry_new(struct gm_ring *ring, struct gm_registry **r
 
 #define HOLD_RING ((uint64_t)1 << 32)
 
-static void card_release(struct gm_card *card, uint64_t hold) {
-    if (atomic_fetch_sub_explicit(&card->holds, hold, memory_order_acq_rel) != hold) return;
+static void card_release(struct gm_card *card, uint64_t hold)
+{
+    if (atomic_fetch_sub_explicit(&card->holds, hold, memory_order_acq_rel) != hold)
+        return;
     free(card->joined);
     free(card);
 }
 
-void gm_card_begin(struct gm_card *card) { atomic_fetch_add_explicit(&card->holds, 1, memory_order_relaxed); }
-void gm_card_end(struct gm_card *card) { card_release(card, 1); }
+void gm_card_begin(struct gm_card *card)
+{
+    atomic_fetch_add_explicit(&card->holds, 1, memory_order_relaxed);
+}
+void gm_card_end(struct gm_card *card)
+{
+    card_release(card, 1);
+}
 
-static void service_free(struct service *service) {
-    for (uint32_t i = 0; i < service->count; i++) card_release(service->cards[i], HOLD_RING);
+static void service_free(struct service *service)
+{
+    for (uint32_t i = 0; i < service->count; i++)
+        card_release(service->cards[i], HOLD_RING);
     free(service->cards);
     free(service);
 }
 
-void gm_registry_free(struct gm_registry *registry) {
-    if (registry == NULL) return;
+void gm_registry_free(struct gm_registry *registry)
+{
+    if (registry == NULL)
+        return;
     for (uint32_t i = 0; i < REGISTRY_BUCKETS; i++) {
         struct service *next;
         for (struct service *s = registry->buckets[i]; s != NULL; s = next) {
@@ -67,27 +83,36 @@ void gm_registry_free(struct gm_registry *registry) {
     free(registry);
 }
 
-/* FNV-1a: names are short and few; an owner of a name is authenticated, so nobody outside can choose collisions. */
-static uint32_t name_hash(const char *name, size_t len) {
+/* FNV-1a: names are short and few; an owner of a name is authenticated, so nobody outside can
+ * choose collisions. */
+static uint32_t name_hash(const char *name, size_t len)
+{
     uint32_t hash = 2166136261u;
-    for (size_t i = 0; i < len; i++) hash = (hash ^ (uint8_t)name[i]) * 16777619u;
+    for (size_t i = 0; i < len; i++)
+        hash = (hash ^ (uint8_t)name[i]) * 16777619u;
     return hash;
 }
 
-static struct service *service_find(const struct gm_registry *registry, const char *name, size_t len) {
+static struct service *service_find(const struct gm_registry *registry, const char *name,
+                                    size_t len)
+{
     uint32_t hash = name_hash(name, len);
     for (struct service *s = registry->buckets[hash % REGISTRY_BUCKETS]; s != NULL; s = s->next) {
-        if (s->hash == hash && s->name_len == len && memcmp(s->name, name, len) == 0) return s;
+        if (s->hash == hash && s->name_len == len && memcmp(s->name, name, len) == 0)
+            return s;
     }
     return NULL;
 }
 
-static struct service *service_make(struct gm_registry *registry, const char *name) {
+static struct service *service_make(struct gm_registry *registry, const char *name)
+{
     size_t len = strlen(name);
     struct service *service = service_find(registry, name, len);
-    if (service != NULL) return service;
+    if (service != NULL)
+        return service;
     service = calloc(1, sizeof *service);
-    if (service == NULL) return NULL;
+    if (service == NULL)
+        return NULL;
     service->hash = name_hash(name, len);
     service->name_len = (uint32_t)len;
     memcpy(service->name, name, len);
@@ -96,11 +121,13 @@ static struct service *service_make(struct gm_registry *registry, const char *na
     return service;
 }
 
-static bool service_add(struct service *service, struct gm_card *card) {
+static bool service_add(struct service *service, struct gm_card *card)
+{
     if (service->count == service->capacity) {
         uint32_t capacity = service->capacity == 0 ? 4 : service->capacity * 2;
         struct gm_card **cards = realloc(service->cards, capacity * sizeof *cards);
-        if (cards == NULL) return false;
+        if (cards == NULL)
+            return false;
         service->cards = cards;
         service->capacity = capacity;
     }
@@ -108,39 +135,49 @@ static bool service_add(struct service *service, struct gm_card *card) {
     return true;
 }
 
-static void registry_drop_service(struct gm_registry *registry, struct service *service) {
+static void registry_drop_service(struct gm_registry *registry, struct service *service)
+{
     struct service **at = &registry->buckets[service->hash % REGISTRY_BUCKETS];
-    while (*at != service) at = &(*at)->next;
+    while (*at != service)
+        at = &(*at)->next;
     *at = service->next;
     service_free(service);
 }
 
-static void card_joined(struct gm_mail *mail) {
+static void card_joined(struct gm_mail *mail)
+{
     struct gm_card_news *news = GM_CONTAINER_OF(mail, struct gm_card_news, mail);
     struct service *service = service_make(news->registry, news->card->service);
-    /* Without memory the ring does not know the link; others do. The card's hold is given back when the link leaves. */
-    if (service != NULL && service_add(service, news->card)) return;
+    /* Without memory the ring does not know the link; others do. The card's hold is given back when
+     * the link leaves. */
+    if (service != NULL && service_add(service, news->card))
+        return;
     gm_counter_add(GM_COUNTER_ALLOCATIONS, 1);
 }
 
-static void card_left(struct gm_mail *mail) {
+static void card_left(struct gm_mail *mail)
+{
     struct gm_card_news *news = GM_CONTAINER_OF(mail, struct gm_card_news, mail);
     struct gm_registry *registry = news->registry;
     struct gm_card *card = news->card;
     struct service *service = service_find(registry, card->service, strlen(card->service));
     for (uint32_t i = 0; service != NULL && i < service->count; i++) {
-        if (service->cards[i] != card) continue;
+        if (service->cards[i] != card)
+            continue;
         service->cards[i] = service->cards[--service->count];
-        if (service->count == 0) registry_drop_service(registry, service);
+        if (service->count == 0)
+            registry_drop_service(registry, service);
         break;
     }
     card_release(card, HOLD_RING);
 }
 
-struct gm_card *gm_card_new(struct gm_registry *registry) {
+struct gm_card *gm_card_new(struct gm_registry *registry)
+{
     uint32_t rings = gm_rings_count(gm_ring_rings(registry->ring));
     struct gm_card *card = calloc(1, sizeof *card);
-    if (card == NULL) return NULL;
+    if (card == NULL)
+        return NULL;
     card->joined = calloc((size_t)rings * 2, sizeof *card->joined);
     if (card->joined == NULL) {
         free(card);
@@ -153,7 +190,9 @@ struct gm_card *gm_card_new(struct gm_registry *registry) {
     return card;
 }
 
-static void card_tell(struct gm_registry *registry, struct gm_card *card, struct gm_card_news *news, void (*deliver)(struct gm_mail *)) {
+static void card_tell(struct gm_registry *registry, struct gm_card *card, struct gm_card_news *news,
+                      void (*deliver)(struct gm_mail *))
+{
     for (uint32_t i = 0; i < gm_rings_count(gm_ring_rings(registry->ring)); i++) {
         news[i].card = card;
         news[i].registry = registry->all[i];
@@ -162,54 +201,78 @@ static void card_tell(struct gm_registry *registry, struct gm_card *card, struct
     }
 }
 
-void gm_card_announce(struct gm_registry *registry, struct gm_card *card) { card_tell(registry, card, card->joined, card_joined); }
+void gm_card_announce(struct gm_registry *registry, struct gm_card *card)
+{
+    card_tell(registry, card, card->joined, card_joined);
+}
 
-void gm_card_withdraw(struct gm_registry *registry, struct gm_card *card) {
+void gm_card_withdraw(struct gm_registry *registry, struct gm_card *card)
+{
     atomic_store_explicit(&card->state, GM_CARD_DRAINING, memory_order_relaxed);
     card_tell(registry, card, card->left, card_left);
 }
 
-static uint32_t card_load(const struct gm_card *card) { return (uint32_t)atomic_load_explicit(&card->holds, memory_order_relaxed); }
-
-static bool card_usable(const struct gm_card *card, const struct gm_card *not) {
-    return card != not && atomic_load_explicit(&card->state, memory_order_relaxed) == GM_CARD_READY && card_load(card) < card->stream_limit;
+static uint32_t card_load(const struct gm_card *card)
+{
+    return (uint32_t)atomic_load_explicit(&card->holds, memory_order_relaxed);
 }
 
-struct gm_card *gm_registry_pick(struct gm_registry *registry, const char *name, size_t len, const struct gm_card *not) {
+static bool card_usable(const struct gm_card *card, const struct gm_card * not )
+{
+    return card != not &&atomic_load_explicit(&card->state, memory_order_relaxed) ==
+               GM_CARD_READY &&
+           card_load(card) < card->stream_limit;
+}
+
+struct gm_card *gm_registry_pick(struct gm_registry *registry, const char *name, size_t len,
+                                 const struct gm_card * not )
+{
     struct service *service = service_find(registry, name, len);
-    if (service == NULL) return NULL;
+    if (service == NULL)
+        return NULL;
     struct gm_card *best = NULL, *local = NULL;
     uint32_t start = service->turn++;
     for (uint32_t i = 0; i < service->count; i++) {
         struct gm_card *card = service->cards[(start + i) % service->count];
-        if (!card_usable(card, not)) continue;
-        if (best == NULL || card_load(card) < card_load(best)) best = card;
-        if (card->ring == gm_ring_self && (local == NULL || card_load(card) < card_load(local))) local = card;
+        if (!card_usable(card, not ))
+            continue;
+        if (best == NULL || card_load(card) < card_load(best))
+            best = card;
+        if (card->ring == gm_ring_self && (local == NULL || card_load(card) < card_load(local)))
+            local = card;
     }
-    if (local != NULL && card_load(local) <= card_load(best) + REGISTRY_LOCAL_SLACK) return local;
+    if (local != NULL && card_load(local) <= card_load(best) + REGISTRY_LOCAL_SLACK)
+        return local;
     return best;
 }
 
-unsigned gm_registry_links(const struct gm_registry *registry, const char *name, size_t len) {
+unsigned gm_registry_links(const struct gm_registry *registry, const char *name, size_t len)
+{
     const struct service *service = service_find(registry, name, len);
     return service == NULL ? 0 : service->count;
 }
 
-static unsigned service_agents(const struct service *service) {
+static unsigned service_agents(const struct service *service)
+{
     unsigned agents = 0;
     for (uint32_t i = 0; i < service->count; i++) {
         uint32_t earlier = 0;
-        while (earlier < i && (strcmp(service->cards[earlier]->subject, service->cards[i]->subject) != 0 ||
-                               strcmp(service->cards[earlier]->instance, service->cards[i]->instance) != 0)) {
+        while (earlier < i &&
+               (strcmp(service->cards[earlier]->subject, service->cards[i]->subject) != 0 ||
+                strcmp(service->cards[earlier]->instance, service->cards[i]->instance) != 0)) {
             earlier++;
         }
-        if (earlier == i) agents++;
+        if (earlier == i)
+            agents++;
     }
     return agents;
 }
 
-void gm_registry_each(const struct gm_registry *registry, void (*each)(void *arg, const char *service, unsigned agents), void *arg) {
+void gm_registry_each(const struct gm_registry *registry,
+                      void (*each)(void *arg, const char *service, unsigned agents), void *arg)
+{
     for (uint32_t i = 0; i < REGISTRY_BUCKETS; i++) {
-        for (const struct service *s = registry->buckets[i]; s != NULL; s = s->next) each(arg, s->name, service_agents(s));
+        for (const struct service *s = registry->buckets[i]; s != NULL; s = s->next)
+            each(arg, s->name, service_agents(s));
     }
 }

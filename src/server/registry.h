@@ -1,8 +1,9 @@
 /* The registry: which links serve which service, as each ring sees it.
  *
- * Replicated, not shared: every ring has its own table, changed only by mail. What a link tells all rings is its card, made by the link's ring
- * when the link attaches and freed when the last ring has let go of it. The card's load and state are relaxed atomics, so that balancing
- * needs no message. */
+ * Replicated, not shared: every ring has its own table, changed only by mail. What a link tells all
+ * rings is its card, made by the link's ring when the link attaches and freed when the last ring
+ * has let go of it. The card's load and state are relaxed atomics, so that balancing needs no
+ * message. */
 #ifndef GM_SERVER_REGISTRY_H
 #define GM_SERVER_REGISTRY_H
 
@@ -28,38 +29,46 @@ struct gm_card {
     uint32_t link_index, link_generation; /* on ring `ring` */
     uint32_t lane, stream_limit;
     uint16_t ring;
-    uint32_t request_window; /* READY.window: request bytes a stream may send before the first credit */
-    /* Low half: requests given to the link and not yet ended, the figure that balancing reads; high half: rings that list the card. Writers: any
-     * ring, acq_rel; whoever brings the whole to 0 frees the card. */
+    uint32_t
+        request_window; /* READY.window: request bytes a stream may send before the first credit */
+    /* Low half: requests given to the link and not yet ended, the figure that balancing reads; high
+     * half: rings that list the card. Writers: any ring, acq_rel; whoever brings the whole to 0
+     * frees the card. */
     _Atomic uint64_t holds;
     /* Round trip of the link. Writer: the link's ring; readers: any; relaxed, a hint. */
     _Atomic uint64_t rtt_ns;
-    /* enum gm_card_state. Writer: the link's ring; readers: any. Publishes nothing: a request that meets an ended link is refused there. */
+    /* enum gm_card_state. Writer: the link's ring; readers: any. Publishes nothing: a request that
+     * meets an ended link is refused there. */
     _Atomic uint32_t state;
     struct gm_card_news *joined, *left; /* one entry per ring */
 };
 
 struct gm_registry;
 
-/* A ring's own table. `registries` (borrowed) gets it at the ring's index, and is complete before the first link attaches. */
+/* A ring's own table. `registries` (borrowed) gets it at the ring's index, and is complete before
+ * the first link attaches. */
 struct gm_registry *gm_registry_new(struct gm_ring *ring, struct gm_registry **registries);
 void gm_registry_free(struct gm_registry *registry);
 
-/* A card for a link of this ring: all rings hear of it by mail. NULL: out of memory. The card may be read by the link until gm_card_withdraw. */
+/* A card for a link of this ring: all rings hear of it by mail. NULL: out of memory. The card may
+ * be read by the link until gm_card_withdraw. */
 struct gm_card *gm_card_new(struct gm_registry *registry);
 void gm_card_announce(struct gm_registry *registry, struct gm_card *card);
 void gm_card_withdraw(struct gm_registry *registry, struct gm_card *card);
 
-/* The link for a request: least outstanding among those that are ready, one of this ring preferred while it is not clearly busier than the
- * best elsewhere; ties go round. `not` (may be NULL) is left out: the link that a first attempt failed on. NULL: none. The card is borrowed
- * until the turn's end. */
-struct gm_card *gm_registry_pick(struct gm_registry *registry, const char *service, size_t len, const struct gm_card *not);
+/* The link for a request: least outstanding among those that are ready, one of this ring preferred
+ * while it is not clearly busier than the best elsewhere; ties go round. `not` (may be NULL) is
+ * left out: the link that a first attempt failed on. NULL: none. The card is borrowed until the
+ * turn's end. */
+struct gm_card *gm_registry_pick(struct gm_registry *registry, const char *service, size_t len,
+                                 const struct gm_card * not );
 /* A request is given to the link, and ends. Between the two the card stays valid. */
 void gm_card_begin(struct gm_card *card);
 void gm_card_end(struct gm_card *card);
 /* Links of the service that this ring knows of, ready or not. */
 unsigned gm_registry_links(const struct gm_registry *registry, const char *service, size_t len);
 /* Calls `each` for every service: name and number of agents (distinct subjects). For /health. */
-void gm_registry_each(const struct gm_registry *registry, void (*each)(void *arg, const char *service, unsigned agents), void *arg);
+void gm_registry_each(const struct gm_registry *registry,
+                      void (*each)(void *arg, const char *service, unsigned agents), void *arg);
 
 #endif

@@ -1,79 +1,110 @@
-/* The answer's way: messages of the far half become HTTP on the client's connection, and what the client takes becomes credit.
+/* The answer's way: messages of the far half become HTTP on the client's connection, and what the
+ * client takes becomes credit.
  *
- * Owner: the client's ring. Invariants: nothing follows the final head but its body; a body leaves whole or is cut visibly; a grant is made only
- * for bytes the socket has taken. */
+ * Owner: the client's ring. Invariants: nothing follows the final head but its body; a body leaves
+ * whole or is cut visibly; a grant is made only for bytes the socket has taken. */
 #include <string.h>
 
 #include "frame/head.h"
 #include "server/answer.h"
 #include "server/exchange.h"
 
-/* A response block as text: as many bytes, four more per field at most being there already, and what we add. */
+/* A response block as text: as many bytes, four more per field at most being there already, and
+ * what we add. */
 #define RELAY_ADDED_BYTES 512u
 
-static bool head_has(const struct gm_head_response *head, const char *name) {
+static bool head_has(const struct gm_head_response *head, const char *name)
+{
     struct gm_head_fields fields = head->fields;
     struct gm_head_field field;
     size_t len = strlen(name);
     while (gm_head_next(&fields, &field)) {
-        if (field.name_len == len && strncasecmp(field.name, name, len) == 0) return true;
+        if (field.name_len == len && strncasecmp(field.name, name, len) == 0)
+            return true;
     }
     return false;
 }
 
-static void relay_fields(struct gm_http_out *out, struct gm_head_fields fields) {
+static void relay_fields(struct gm_http_out *out, struct gm_head_fields fields)
+{
     struct gm_head_field field;
     while (gm_head_next(&fields, &field)) {
-        gm_http_write_field(out, (struct gm_http_span){field.name, field.name_len}, (struct gm_http_span){field.value, field.value_len});
+        gm_http_write_field(out, (struct gm_http_span){field.name, field.name_len},
+                            (struct gm_http_span){field.value, field.value_len});
     }
 }
 
-static enum gm_answer_framing choose_framing(const struct gm_exchange *exchange, const struct gm_head_response *head) {
-    if (head->status == 101) return GM_ANSWER_RAW;
-    if (exchange->method == GM_HTTP_HEAD || head->status == 204 || head->status == 304) return GM_ANSWER_NONE;
-    if ((head->flags & GM_HEAD_FLAG_BODY) == 0) return GM_ANSWER_NONE;
-    if (head->content_length != GM_HEAD_LENGTH_UNKNOWN) return GM_ANSWER_LENGTH;
+static enum gm_answer_framing choose_framing(const struct gm_exchange *exchange,
+                                             const struct gm_head_response *head)
+{
+    if (head->status == 101)
+        return GM_ANSWER_RAW;
+    if (exchange->method == GM_HTTP_HEAD || head->status == 204 || head->status == 304)
+        return GM_ANSWER_NONE;
+    if ((head->flags & GM_HEAD_FLAG_BODY) == 0)
+        return GM_ANSWER_NONE;
+    if (head->content_length != GM_HEAD_LENGTH_UNKNOWN)
+        return GM_ANSWER_LENGTH;
     return exchange->http10 ? GM_ANSWER_UNTIL_CLOSE : GM_ANSWER_CHUNKED;
 }
 
-static void relay_framing(struct gm_http_out *out, struct gm_exchange *exchange, const struct gm_head_response *head) {
+static void relay_framing(struct gm_http_out *out, struct gm_exchange *exchange,
+                          const struct gm_head_response *head)
+{
     bool counted = head->content_length != GM_HEAD_LENGTH_UNKNOWN;
     if (exchange->framing == GM_ANSWER_RAW) {
         gm_http_write_field(out, GM_HTTP_LIT("Connection"), GM_HTTP_LIT("Upgrade"));
         return;
     }
-    if (exchange->framing == GM_ANSWER_CHUNKED) gm_http_write_field(out, GM_HTTP_LIT("Transfer-Encoding"), GM_HTTP_LIT("chunked"));
-    else if (counted) gm_http_write_field_u64(out, GM_HTTP_LIT("Content-Length"), head->content_length);
-    else if (exchange->framing == GM_ANSWER_NONE && exchange->method != GM_HTTP_HEAD && head->status != 204 && head->status != 304)
+    if (exchange->framing == GM_ANSWER_CHUNKED)
+        gm_http_write_field(out, GM_HTTP_LIT("Transfer-Encoding"), GM_HTTP_LIT("chunked"));
+    else if (counted)
+        gm_http_write_field_u64(out, GM_HTTP_LIT("Content-Length"), head->content_length);
+    else if (exchange->framing == GM_ANSWER_NONE && exchange->method != GM_HTTP_HEAD &&
+             head->status != 204 && head->status != 304)
         gm_http_write_field(out, GM_HTTP_LIT("Content-Length"), GM_HTTP_LIT("0"));
-    if (exchange->framing == GM_ANSWER_UNTIL_CLOSE || exchange->client->close_after || exchange->ctx->phase == GM_SERVER_DRAINING)
+    if (exchange->framing == GM_ANSWER_UNTIL_CLOSE || exchange->client->close_after ||
+        exchange->ctx->phase == GM_SERVER_DRAINING)
         exchange->keep_alive = false;
-    if (!exchange->keep_alive) gm_http_write_field(out, GM_HTTP_LIT("Connection"), GM_HTTP_LIT("close"));
-    else if (exchange->http10) gm_http_write_field(out, GM_HTTP_LIT("Connection"), GM_HTTP_LIT("keep-alive"));
+    if (!exchange->keep_alive)
+        gm_http_write_field(out, GM_HTTP_LIT("Connection"), GM_HTTP_LIT("close"));
+    else if (exchange->http10)
+        gm_http_write_field(out, GM_HTTP_LIT("Connection"), GM_HTTP_LIT("keep-alive"));
 }
 
-static void write_head(struct gm_exchange *exchange, const struct gm_head_response *head, size_t block_len) {
+static void write_head(struct gm_exchange *exchange, const struct gm_head_response *head,
+                       size_t block_len)
+{
     struct gm_conn *conn = &exchange->client->conn;
     bool interim = head->status < 200 && head->status != 101;
     size_t need = block_len + RELAY_ADDED_BYTES;
     char *place = gm_conn_reserve(conn, need);
-    if (place == NULL) return;
+    if (place == NULL)
+        return;
     struct gm_http_out out;
     gm_http_out_init(&out, place, need);
-    gm_http_write_status_line(&out, 1, head->status, (struct gm_http_span){head->reason, head->reason_len});
+    gm_http_write_status_line(&out, 1, head->status,
+                              (struct gm_http_span){head->reason, head->reason_len});
     relay_fields(&out, head->fields);
     if (!interim) {
         relay_framing(&out, exchange, head);
-        if (!head_has(head, "date")) gm_http_write_field(&out, GM_HTTP_LIT("Date"), (struct gm_http_span){gm_server_date(exchange->ctx), GM_HTTP_DATE_LEN});
+        if (!head_has(head, "date"))
+            gm_http_write_field(
+                &out, GM_HTTP_LIT("Date"),
+                (struct gm_http_span){gm_server_date(exchange->ctx), GM_HTTP_DATE_LEN});
         if (!head_has(head, "x-request-id"))
-            gm_http_write_field(&out, GM_HTTP_LIT("X-Request-Id"), (struct gm_http_span){exchange->request_id, exchange->request_id_len});
+            gm_http_write_field(
+                &out, GM_HTTP_LIT("X-Request-Id"),
+                (struct gm_http_span){exchange->request_id, exchange->request_id_len});
     }
     gm_http_write_end(&out);
-    GM_ASSERT(out.error == 0); /* the block was checked when it was read, and the room is an upper bound */
+    GM_ASSERT(out.error ==
+              0); /* the block was checked when it was read, and the room is an upper bound */
     gm_conn_commit(conn, out.len);
 }
 
-static void relay_head(struct gm_exchange *exchange, gm_slice block) {
+static void relay_head(struct gm_exchange *exchange, gm_slice block)
+{
     struct gm_head_response head;
     if (exchange->final_passed || gm_head_read_response(block.data, block.len, &head) < 0) {
         gm_slice_put(block);
@@ -99,16 +130,19 @@ static void relay_head(struct gm_exchange *exchange, gm_slice block) {
     }
 }
 
-static void relay_data(struct gm_exchange *exchange, gm_slice slice) {
+static void relay_data(struct gm_exchange *exchange, gm_slice slice)
+{
     struct gm_conn *conn = &exchange->client->conn;
-    bool fits = exchange->final_passed && exchange->framing != GM_ANSWER_NONE && gm_window_receive(&exchange->window, slice.len) &&
+    bool fits = exchange->final_passed && exchange->framing != GM_ANSWER_NONE &&
+                gm_window_receive(&exchange->window, slice.len) &&
                 (exchange->framing != GM_ANSWER_LENGTH || slice.len <= exchange->answer_left);
     if (!fits) {
         gm_slice_put(slice);
         gm_exchange_fail(exchange, GM_REASON_PROTOCOL_ERROR);
         return;
     }
-    if (exchange->framing == GM_ANSWER_LENGTH) exchange->answer_left -= slice.len;
+    if (exchange->framing == GM_ANSWER_LENGTH)
+        exchange->answer_left -= slice.len;
     if (exchange->framing != GM_ANSWER_CHUNKED) {
         gm_conn_write_slice(conn, slice);
         return;
@@ -119,13 +153,15 @@ static void relay_data(struct gm_exchange *exchange, gm_slice slice) {
     gm_conn_write(conn, GM_HTTP_CHUNK_TAIL, 2);
 }
 
-static void relay_end(struct gm_exchange *exchange) {
+static void relay_end(struct gm_exchange *exchange)
+{
     if (!exchange->final_passed || exchange->answer_left > 0) {
         gm_exchange_fail(exchange, GM_REASON_PROTOCOL_ERROR);
         return;
     }
     exchange->answer_done = true;
-    if (exchange->framing == GM_ANSWER_CHUNKED) gm_conn_write(&exchange->client->conn, GM_HTTP_CHUNK_END, sizeof GM_HTTP_CHUNK_END - 1);
+    if (exchange->framing == GM_ANSWER_CHUNKED)
+        gm_conn_write(&exchange->client->conn, GM_HTTP_CHUNK_END, sizeof GM_HTTP_CHUNK_END - 1);
     if (exchange->framing == GM_ANSWER_RAW && !exchange->request_done) {
         gm_conn_finish(&exchange->client->conn);
         return;
@@ -133,11 +169,13 @@ static void relay_end(struct gm_exchange *exchange) {
     gm_exchange_finish(exchange);
 }
 
-static void relay_trailers(struct gm_exchange *exchange, gm_slice block) {
+static void relay_trailers(struct gm_exchange *exchange, gm_slice block)
+{
     struct gm_head_fields fields;
     size_t need = block.len + 16;
     char *place = NULL;
-    if (exchange->framing == GM_ANSWER_CHUNKED && gm_head_read_trailers(block.data, block.len, &fields) >= 0)
+    if (exchange->framing == GM_ANSWER_CHUNKED &&
+        gm_head_read_trailers(block.data, block.len, &fields) >= 0)
         place = gm_conn_reserve(&exchange->client->conn, need);
     if (place != NULL) {
         struct gm_http_out out;
@@ -152,12 +190,16 @@ static void relay_trailers(struct gm_exchange *exchange, gm_slice block) {
     gm_slice_put(block);
 }
 
-static void relay_reset(struct gm_exchange *exchange, uint16_t reason, uint8_t flags) {
-    if (gm_exchange_retry(exchange, reason, flags)) return;
-    gm_exchange_fail(exchange, reason == GM_REASON_NONE ? GM_REASON_AGENT_DISCONNECT : (enum gm_reason_code)reason);
+static void relay_reset(struct gm_exchange *exchange, uint16_t reason, uint8_t flags)
+{
+    if (gm_exchange_retry(exchange, reason, flags))
+        return;
+    gm_exchange_fail(exchange, reason == GM_REASON_NONE ? GM_REASON_AGENT_DISCONNECT
+                                                        : (enum gm_reason_code)reason);
 }
 
-void gm_exchange_on_message(void *context, const struct gm_port_message *message) {
+void gm_exchange_on_message(void *context, const struct gm_port_message *message)
+{
     struct gm_server_ring *ctx = context;
     struct gm_exchange *exchange = &ctx->exchanges[message->pair.index];
     if (!exchange->in_use || exchange->generation != message->pair.generation) {
@@ -167,43 +209,72 @@ void gm_exchange_on_message(void *context, const struct gm_port_message *message
     struct gm_client *client = exchange->client;
     gm_client_touch(client);
     switch ((enum gm_port_kind)message->kind) {
-        case GM_PORT_HEAD: relay_head(exchange, message->slice); break;
-        case GM_PORT_DATA: relay_data(exchange, message->slice); break;
-        case GM_PORT_TRAILERS: relay_trailers(exchange, message->slice); break;
-        case GM_PORT_RESET: relay_reset(exchange, message->reason, message->flags); return;
-        case GM_PORT_STOP: exchange->request_stopped = true; break;
-        case GM_PORT_CREDIT: exchange->send_room += message->amount; break;
-        case GM_PORT_PULLED: exchange->unpulled -= message->amount < exchange->unpulled ? message->amount : exchange->unpulled; break;
-        case GM_PORT_END: break;
-        case GM_PORT_OPEN:
-        case GM_PORT_GRANT:
-        case GM_PORT_KINDS: GM_ASSERT(!"a message for the far half");
+    case GM_PORT_HEAD:
+        relay_head(exchange, message->slice);
+        break;
+    case GM_PORT_DATA:
+        relay_data(exchange, message->slice);
+        break;
+    case GM_PORT_TRAILERS:
+        relay_trailers(exchange, message->slice);
+        break;
+    case GM_PORT_RESET:
+        relay_reset(exchange, message->reason, message->flags);
+        return;
+    case GM_PORT_STOP:
+        exchange->request_stopped = true;
+        break;
+    case GM_PORT_CREDIT:
+        exchange->send_room += message->amount;
+        break;
+    case GM_PORT_PULLED:
+        exchange->unpulled -=
+            message->amount < exchange->unpulled ? message->amount : exchange->unpulled;
+        break;
+    case GM_PORT_END:
+        break;
+    case GM_PORT_OPEN:
+    case GM_PORT_GRANT:
+    case GM_PORT_KINDS:
+        GM_ASSERT(!"a message for the far half");
     }
     /* A failure above has ended the exchange, and perhaps begun the next one in its place. */
-    if (!exchange->in_use || exchange->generation != message->pair.generation) return;
-    if (message->kind == GM_PORT_END || (message->flags & GM_PORT_END_STREAM) != 0) relay_end(exchange);
-    else if (message->kind == GM_PORT_STOP || message->kind == GM_PORT_CREDIT || message->kind == GM_PORT_PULLED || message->kind == GM_PORT_HEAD)
+    if (!exchange->in_use || exchange->generation != message->pair.generation)
+        return;
+    if (message->kind == GM_PORT_END || (message->flags & GM_PORT_END_STREAM) != 0)
+        relay_end(exchange);
+    else if (message->kind == GM_PORT_STOP || message->kind == GM_PORT_CREDIT ||
+             message->kind == GM_PORT_PULLED || message->kind == GM_PORT_HEAD)
         gm_client_pump(client);
 }
 
-/* ---- Credit ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Credit
+ * -------------------------------------------------------------------------------------------------------------------------
+ */
 
-static bool relay_reserve(void *arg, uint32_t bytes) {
+static bool relay_reserve(void *arg, uint32_t bytes)
+{
     struct gm_exchange *exchange = arg;
     return gm_ring_reserve(exchange->ctx->ring, bytes);
 }
 
-/* What the connection still holds counts as not drained, its framing bytes too: a grant is late by those few bytes, never early. */
-void gm_exchange_drained(struct gm_exchange *exchange) {
+/* What the connection still holds counts as not drained, its framing bytes too: a grant is late by
+ * those few bytes, never early. */
+void gm_exchange_drained(struct gm_exchange *exchange)
+{
     size_t queued = gm_conn_queued(&exchange->client->conn);
-    if (exchange->window.held <= queued || exchange->answer_done) return;
+    if (exchange->window.held <= queued || exchange->answer_done)
+        return;
     struct gm_window_env env = {
         .now_ns = gm_ring_now_ns(exchange->ctx->ring),
         .rtt_ns = atomic_load_explicit(&exchange->card->rtt_ns, memory_order_relaxed),
         .reserve = relay_reserve,
         .arg = exchange,
     };
-    uint32_t grant = gm_window_drain(&exchange->window, (uint32_t)(exchange->window.held - queued), &env);
+    uint32_t grant =
+        gm_window_drain(&exchange->window, (uint32_t)(exchange->window.held - queued), &env);
     gm_client_touch(exchange->client);
-    if (grant > 0) gm_exchange_tell(exchange, &(struct gm_port_message){.kind = GM_PORT_GRANT, .amount = grant});
+    if (grant > 0)
+        gm_exchange_tell(exchange,
+                         &(struct gm_port_message){.kind = GM_PORT_GRANT, .amount = grant});
 }

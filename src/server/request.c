@@ -1,5 +1,5 @@
-/* Encoding the request block. Owner: the client's ring. Invariant: no hop-by-hop field, no framing field and never the gateway's own
- * credential gets into a block. */
+/* Encoding the request block. Owner: the client's ring. Invariant: no hop-by-hop field, no framing
+ * field and never the gateway's own credential gets into a block. */
 #include "server/request.h"
 
 #include <arpa/inet.h>
@@ -14,23 +14,31 @@
 
 static const char hex_digits[] = "0123456789abcdef";
 
-static void hex_random(struct gm_ring *ring, char *out, size_t digits) {
+static void hex_random(struct gm_ring *ring, char *out, size_t digits)
+{
     uint8_t bytes[16];
     GM_ASSERT(digits <= 2 * sizeof bytes);
     gm_ring_random(ring, bytes, digits / 2);
-    for (size_t i = 0; i < digits; i++) out[i] = hex_digits[(i & 1) == 0 ? bytes[i / 2] >> 4 : bytes[i / 2] & 15];
+    for (size_t i = 0; i < digits; i++)
+        out[i] = hex_digits[(i & 1) == 0 ? bytes[i / 2] >> 4 : bytes[i / 2] & 15];
 }
 
-static bool request_id_usable(const struct gm_http_field *field) {
-    if (field == NULL || field->value_len == 0 || field->value_len > GM_REQUEST_ID_MAX) return false;
+static bool request_id_usable(const struct gm_http_field *field)
+{
+    if (field == NULL || field->value_len == 0 || field->value_len > GM_REQUEST_ID_MAX)
+        return false;
     for (uint16_t i = 0; i < field->value_len; i++) {
-        if (field->value[i] <= 0x20 || field->value[i] >= 0x7f) return false;
+        if (field->value[i] <= 0x20 || field->value[i] >= 0x7f)
+            return false;
     }
     return true;
 }
 
-void gm_request_id(struct gm_server_ring *ctx, const struct gm_http_request *head, char out[GM_REQUEST_ID_MAX], uint8_t *len) {
-    const struct gm_http_field *given = head == NULL ? NULL : gm_http_fields_find(&head->fields, GM_HTTP_ID_X_REQUEST_ID, NULL);
+void gm_request_id(struct gm_server_ring *ctx, const struct gm_http_request *head,
+                   char out[GM_REQUEST_ID_MAX], uint8_t *len)
+{
+    const struct gm_http_field *given =
+        head == NULL ? NULL : gm_http_fields_find(&head->fields, GM_HTTP_ID_X_REQUEST_ID, NULL);
     if (request_id_usable(given)) {
         memcpy(out, given->value, given->value_len);
         *len = (uint8_t)given->value_len;
@@ -40,23 +48,32 @@ void gm_request_id(struct gm_server_ring *ctx, const struct gm_http_request *hea
     *len = 32;
 }
 
-static void put_field(struct gm_head_writer *writer, struct gm_http_span name, struct gm_http_span value) {
+static void put_field(struct gm_head_writer *writer, struct gm_http_span name,
+                      struct gm_http_span value)
+{
     struct gm_head_field field = {name.p, value.p, (uint16_t)name.len, (uint16_t)value.len};
     gm_head_write_field(writer, &field);
 }
 
 /* Fields that are written by us below, or that never leave this hop. */
-static bool field_passes(const struct gm_http_field *field, const struct gm_exchange_request *request) {
+static bool field_passes(const struct gm_http_field *field,
+                         const struct gm_exchange_request *request)
+{
     switch ((enum gm_http_field_id)field->id) {
-        case GM_HTTP_ID_UPGRADE: return request->head->framing.upgrade != GM_HTTP_UPGRADE_NONE;
-        case GM_HTTP_ID_AUTHORIZATION: return !request->strip_authorization;
-        case GM_HTTP_ID_X_FORWARDED_FOR:
-        case GM_HTTP_ID_X_REQUEST_ID: return false;
-        default: return (field->flags & (GM_HTTP_FIELD_HOP | GM_HTTP_FIELD_DERIVED)) == 0;
+    case GM_HTTP_ID_UPGRADE:
+        return request->head->framing.upgrade != GM_HTTP_UPGRADE_NONE;
+    case GM_HTTP_ID_AUTHORIZATION:
+        return !request->strip_authorization;
+    case GM_HTTP_ID_X_FORWARDED_FOR:
+    case GM_HTTP_ID_X_REQUEST_ID:
+        return false;
+    default:
+        return (field->flags & (GM_HTTP_FIELD_HOP | GM_HTTP_FIELD_DERIVED)) == 0;
     }
 }
 
-static size_t peer_text(const struct gm_conn *conn, char out[INET6_ADDRSTRLEN]) {
+static size_t peer_text(const struct gm_conn *conn, char out[INET6_ADDRSTRLEN])
+{
     union gm_addr peer;
     gm_sock_peer(&conn->sock, &peer);
     if (peer.base.sa_family == AF_INET) {
@@ -71,28 +88,37 @@ static size_t peer_text(const struct gm_conn *conn, char out[INET6_ADDRSTRLEN]) 
     return strlen(out);
 }
 
-static void put_forwarded(struct gm_head_writer *writer, const struct gm_exchange *exchange, const struct gm_http_request *head) {
+static void put_forwarded(struct gm_head_writer *writer, const struct gm_exchange *exchange,
+                          const struct gm_http_request *head)
+{
     char text[1024], peer[INET6_ADDRSTRLEN];
     size_t len = 0, peer_len = peer_text(&exchange->client->conn, peer);
     unsigned from = 0;
     const struct gm_http_field *field;
-    while ((field = gm_http_fields_find(&head->fields, GM_HTTP_ID_X_FORWARDED_FOR, &from)) != NULL) {
-        if (field->value_len == 0 || len + field->value_len + 2 + peer_len > sizeof text) continue;
+    while ((field = gm_http_fields_find(&head->fields, GM_HTTP_ID_X_FORWARDED_FOR, &from)) !=
+           NULL) {
+        if (field->value_len == 0 || len + field->value_len + 2 + peer_len > sizeof text)
+            continue;
         memcpy(text + len, field->value, field->value_len);
         memcpy(text + len + field->value_len, ", ", 2);
         len += field->value_len + 2u;
     }
     memcpy(text + len, peer, peer_len);
     put_field(writer, GM_HTTP_LIT("X-Forwarded-For"), (struct gm_http_span){text, len + peer_len});
-    if (!gm_http_fields_has(&head->fields, GM_HTTP_ID_X_FORWARDED_PROTO)) put_field(writer, GM_HTTP_LIT("X-Forwarded-Proto"), GM_HTTP_LIT("http"));
+    if (!gm_http_fields_has(&head->fields, GM_HTTP_ID_X_FORWARDED_PROTO))
+        put_field(writer, GM_HTTP_LIT("X-Forwarded-Proto"), GM_HTTP_LIT("http"));
     if (!gm_http_fields_has(&head->fields, GM_HTTP_ID_X_FORWARDED_HOST) && head->host.len > 0) {
         put_field(writer, GM_HTTP_LIT("X-Forwarded-Host"), head->host);
     }
 }
 
-/* W3C trace context: a request without one starts a trace; "00" flags: whether it is sampled is for others to say. */
-static void put_trace(struct gm_head_writer *writer, struct gm_ring *ring, const struct gm_http_request *head) {
-    if (gm_http_fields_has(&head->fields, GM_HTTP_ID_TRACEPARENT)) return;
+/* W3C trace context: a request without one starts a trace; "00" flags: whether it is sampled is for
+ * others to say. */
+static void put_trace(struct gm_head_writer *writer, struct gm_ring *ring,
+                      const struct gm_http_request *head)
+{
+    if (gm_http_fields_has(&head->fields, GM_HTTP_ID_TRACEPARENT))
+        return;
     char text[55];
     memcpy(text, "00-", 3);
     hex_random(ring, text + 3, 32);
@@ -102,52 +128,69 @@ static void put_trace(struct gm_head_writer *writer, struct gm_ring *ring, const
     put_field(writer, GM_HTTP_LIT("traceparent"), (struct gm_http_span){text, sizeof text});
 }
 
-static struct gm_head_request block_head(const struct gm_exchange_request *request, struct gm_http_span target) {
+static struct gm_head_request block_head(const struct gm_exchange_request *request,
+                                         struct gm_http_span target)
+{
     const struct gm_http_framing *framing = &request->head->framing;
     struct gm_head_request block = {
         .method = request->head->method.p,
         .method_len = (uint8_t)request->head->method.len,
         .target = target.p,
-      .target_len = (uint16_t)target.len,
+        .target_len = (uint16_t)target.len,
         .authority = request->head->host.p,
         .authority_len = (uint16_t)request->head->host.len,
         .content_length = GM_HEAD_LENGTH_UNKNOWN,
     };
     if (framing->body == GM_HTTP_BODY_LENGTH) {
         block.content_length = framing->length;
-        if (framing->length > 0) block.flags |= GM_HEAD_FLAG_BODY;
+        if (framing->length > 0)
+            block.flags |= GM_HEAD_FLAG_BODY;
     } else if (framing->body == GM_HTTP_BODY_CHUNKED) {
         block.flags |= GM_HEAD_FLAG_BODY;
     }
-    if (framing->version_minor == 0) block.flags |= GM_HEAD_FLAG_HTTP10;
-    if (framing->te_trailers) block.flags |= GM_HEAD_FLAG_TE_TRAILERS;
-    if (framing->upgrade != GM_HTTP_UPGRADE_NONE) block.flags |= GM_HEAD_FLAG_UPGRADE;
+    if (framing->version_minor == 0)
+        block.flags |= GM_HEAD_FLAG_HTTP10;
+    if (framing->te_trailers)
+        block.flags |= GM_HEAD_FLAG_TE_TRAILERS;
+    if (framing->upgrade != GM_HTTP_UPGRADE_NONE)
+        block.flags |= GM_HEAD_FLAG_UPGRADE;
     return block;
 }
 
 /* An upper bound of the block's size, so that the right kind of block is taken at once. */
-static size_t block_bound(const struct gm_exchange_request *request) {
+static size_t block_bound(const struct gm_exchange_request *request)
+{
     size_t bound = GM_MUX_OPEN_ROOM + GM_MUX_TAIL_ROOM + GM_HEAD_REQUEST_LEN + REQUEST_ADDED_BYTES;
-    bound += request->head->method.len + request->head->host.len * 2 + request->prefix.len + request->target.len;
+    bound += request->head->method.len + request->head->host.len * 2 + request->prefix.len +
+             request->target.len;
     for (uint16_t i = 0; i < request->head->fields.count; i++) {
-        bound += 4u + request->head->fields.list[i].name_len + request->head->fields.list[i].value_len;
+        bound +=
+            4u + request->head->fields.list[i].name_len + request->head->fields.list[i].value_len;
     }
     return bound;
 }
 
-static int encode(struct gm_exchange *exchange, const struct gm_exchange_request *request, struct gm_http_span target, gm_slice *out) {
+static int encode(struct gm_exchange *exchange, const struct gm_exchange_request *request,
+                  struct gm_http_span target, gm_slice *out)
+{
     struct gm_ring *ring = exchange->ctx->ring;
-    struct gm_buf *buf = gm_ring_block(ring, block_bound(request) <= GM_BLOCK_SMALL_BYTES ? GM_BLOCK_SMALL : GM_BLOCK_HEAD);
-    if (buf == NULL) return -GM_E_NOMEM;
+    struct gm_buf *buf = gm_ring_block(
+        ring, block_bound(request) <= GM_BLOCK_SMALL_BYTES ? GM_BLOCK_SMALL : GM_BLOCK_HEAD);
+    if (buf == NULL)
+        return -GM_E_NOMEM;
     const struct gm_http_fields *fields = &request->head->fields;
     struct gm_head_writer writer;
     struct gm_head_request block = block_head(request, target);
-    gm_head_write_request(&writer, buf->data + GM_MUX_OPEN_ROOM, buf->size - GM_MUX_OPEN_ROOM - GM_MUX_TAIL_ROOM, &block);
+    gm_head_write_request(&writer, buf->data + GM_MUX_OPEN_ROOM,
+                          buf->size - GM_MUX_OPEN_ROOM - GM_MUX_TAIL_ROOM, &block);
     for (uint16_t i = 0; i < fields->count; i++) {
-        if (field_passes(&fields->list[i], request)) put_field(&writer, gm_http_field_name(&fields->list[i]), gm_http_field_value(&fields->list[i]));
+        if (field_passes(&fields->list[i], request))
+            put_field(&writer, gm_http_field_name(&fields->list[i]),
+                      gm_http_field_value(&fields->list[i]));
     }
     put_forwarded(&writer, exchange, request->head);
-    put_field(&writer, GM_HTTP_LIT("X-Request-Id"), (struct gm_http_span){exchange->request_id, exchange->request_id_len});
+    put_field(&writer, GM_HTTP_LIT("X-Request-Id"),
+              (struct gm_http_span){exchange->request_id, exchange->request_id_len});
     put_trace(&writer, ring, request->head);
     int len = gm_head_write_finish(&writer);
     if (len < 0) {
@@ -159,16 +202,24 @@ static int encode(struct gm_exchange *exchange, const struct gm_exchange_request
 }
 
 /* "/services/a?x": the one layout whose target does not stand in the client's bytes. */
-static __attribute__((noinline)) int encode_joined(struct gm_exchange *exchange, const struct gm_exchange_request *request, gm_slice *out) {
+static __attribute__((noinline)) int encode_joined(struct gm_exchange *exchange,
+                                                   const struct gm_exchange_request *request,
+                                                   gm_slice *out)
+{
     char target[GM_HTTP_HEAD_MAX];
     size_t prefix = request->prefix.len, rest = request->target.len;
-    if (prefix + rest > sizeof target) return -GM_E_LIMIT;
+    if (prefix + rest > sizeof target)
+        return -GM_E_LIMIT;
     memcpy(target, request->prefix.p, prefix);
-    if (rest > 0) memcpy(target + prefix, request->target.p, rest);
+    if (rest > 0)
+        memcpy(target + prefix, request->target.p, rest);
     return encode(exchange, request, (struct gm_http_span){target, prefix + rest}, out);
 }
 
-int gm_request_encode(struct gm_exchange *exchange, const struct gm_exchange_request *request, gm_slice *out) {
-    if (request->prefix.len > 0) return encode_joined(exchange, request, out);
+int gm_request_encode(struct gm_exchange *exchange, const struct gm_exchange_request *request,
+                      gm_slice *out)
+{
+    if (request->prefix.len > 0)
+        return encode_joined(exchange, request, out);
     return encode(exchange, request, request->target, out);
 }

@@ -1,7 +1,8 @@
 /* A ring's context and its part in a drain. Owner: the ring.
  *
- * The drain: the accept queue is emptied and the listener closed; idle clients close, busy ones after their answer; when no ring has a client
- * left, links are closed; at the deadline whatever is left is cut. */
+ * The drain: the accept queue is emptied and the listener closed; idle clients close, busy ones
+ * after their answer; when no ring has a client left, links are closed; at the deadline whatever is
+ * left is cut. */
 #include "server/ringup.h"
 
 #include <arpa/inet.h>
@@ -16,7 +17,8 @@
 
 #define DRAIN_TICK_NS 20000000ull
 
-const char *gm_server_date(struct gm_server_ring *ctx) {
+const char *gm_server_date(struct gm_server_ring *ctx)
+{
     int64_t now_s = gm_ring_wall_s(ctx->ring);
     if (now_s != ctx->date_wall_s) {
         gm_http_format_date(ctx->date, now_s);
@@ -25,107 +27,153 @@ const char *gm_server_date(struct gm_server_ring *ctx) {
     return ctx->date;
 }
 
-/* ---- Tokens that wait for RSA ------------------------------------------------------------------------------------------------------- */
+/* ---- Tokens that wait for RSA
+ * -------------------------------------------------------------------------------------------------------
+ */
 
-static void verify_turn(struct gm_mail *mail) {
+static void verify_turn(struct gm_mail *mail)
+{
     struct gm_server_ring *ctx = GM_CONTAINER_OF(mail, struct gm_server_ring, verify_mail);
     ctx->verify_mailed = false;
     struct gm_list waiting;
     gm_list_init(&waiting);
     gm_list_splice_back(&waiting, &ctx->verify_waiting);
     struct gm_list *node;
-    while ((node = gm_list_pop_front(&waiting)) != NULL) gm_client_verify_turn(GM_CONTAINER_OF(node, struct gm_client, queue));
+    while ((node = gm_list_pop_front(&waiting)) != NULL)
+        gm_client_verify_turn(GM_CONTAINER_OF(node, struct gm_client, queue));
 }
 
-void gm_server_verify_later(struct gm_server_ring *ctx) {
-    if (ctx->verify_mailed) return;
+void gm_server_verify_later(struct gm_server_ring *ctx)
+{
+    if (ctx->verify_mailed)
+        return;
     ctx->verify_mailed = true;
     ctx->verify_mail.deliver = verify_turn;
     gm_ring_mail(ctx->ring, gm_ring_index(ctx->ring), &ctx->verify_mail);
 }
 
-/* ---- Listeners ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- Listeners
+ * ----------------------------------------------------------------------------------------------------------------------
+ */
 
-static struct gm_server_ring *context_of(struct gm_listener *listener) { return gm_ring_user(listener->sock.ring); }
+static struct gm_server_ring *context_of(struct gm_listener *listener)
+{
+    return gm_ring_user(listener->sock.ring);
+}
 
-static void accept_public(struct gm_listener *listener, int fd) {
+static void accept_public(struct gm_listener *listener, int fd)
+{
     gm_counter_add(GM_COUNTER_ACCEPTS, 1);
     gm_client_accept(context_of(listener), fd, GM_FACE_PUBLIC);
 }
-static void accept_metrics(struct gm_listener *listener, int fd) { gm_client_accept(context_of(listener), fd, GM_FACE_METRICS); }
-static void accept_health(struct gm_listener *listener, int fd) { gm_client_accept(context_of(listener), fd, GM_FACE_HEALTH); }
+static void accept_metrics(struct gm_listener *listener, int fd)
+{
+    gm_client_accept(context_of(listener), fd, GM_FACE_METRICS);
+}
+static void accept_health(struct gm_listener *listener, int fd)
+{
+    gm_client_accept(context_of(listener), fd, GM_FACE_HEALTH);
+}
 
-static void listener_closed(struct gm_listener *listener) { (void)listener; }
+static void listener_closed(struct gm_listener *listener)
+{
+    (void)listener;
+}
 
-static union gm_addr listen_addr(const struct gm_server_config *config, int32_t port) {
-    union gm_addr addr = {.in6 = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port), .sin6_addr = IN6ADDR_ANY_INIT}};
+static union gm_addr listen_addr(const struct gm_server_config *config, int32_t port)
+{
+    union gm_addr addr = {.in6 = {.sin6_family = AF_INET6,
+                                  .sin6_port = htons((uint16_t)port),
+                                  .sin6_addr = IN6ADDR_ANY_INIT}};
     struct in_addr v4;
     if (inet_pton(AF_INET, config->listen_address, &v4) == 1) {
-        addr = (union gm_addr){.in = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr = v4}};
+        addr = (union gm_addr){
+            .in = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr = v4}};
     } else {
         (void)inet_pton(AF_INET6, config->listen_address, &addr.in6.sin6_addr);
     }
     return addr;
 }
 
-static int open_listener(struct gm_server_ring *ctx, struct gm_listener *listener, int32_t port, void (*on_accept)(struct gm_listener *, int)) {
+static int open_listener(struct gm_server_ring *ctx, struct gm_listener *listener, int32_t port,
+                         void (*on_accept)(struct gm_listener *, int))
+{
     listener->on_accept = on_accept;
     listener->on_closed = listener_closed;
     union gm_addr addr = listen_addr(ctx->shared->config, port);
     int rc = gm_listener_open(ctx->ring, listener, &addr);
-    if (rc < 0) gm_log_fatal("cannot listen", GM_INT("port", port), GM_STR("address", ctx->shared->config->listen_address), GM_ERRNO(rc));
+    if (rc < 0)
+        gm_log_fatal("cannot listen", GM_INT("port", port),
+                     GM_STR("address", ctx->shared->config->listen_address), GM_ERRNO(rc));
     return rc;
 }
 
-static int open_listeners(struct gm_server_ring *ctx) {
+static int open_listeners(struct gm_server_ring *ctx)
+{
     const struct gm_server_config *config = ctx->shared->config;
     int rc = open_listener(ctx, &ctx->public_listener, config->http_port, accept_public);
-    if (rc < 0) return rc;
+    if (rc < 0)
+        return rc;
     ctx->public_open = true;
     /* The operators' ports need no second ring. */
-    if (gm_ring_index(ctx->ring) != 0) return 0;
-    if (config->metrics_port >= 0) rc = open_listener(ctx, &ctx->metrics_listener, config->metrics_port, accept_metrics);
-    if (rc >= 0 && config->health_port >= 0) rc = open_listener(ctx, &ctx->health_listener, config->health_port, accept_health);
+    if (gm_ring_index(ctx->ring) != 0)
+        return 0;
+    if (config->metrics_port >= 0)
+        rc = open_listener(ctx, &ctx->metrics_listener, config->metrics_port, accept_metrics);
+    if (rc >= 0 && config->health_port >= 0)
+        rc = open_listener(ctx, &ctx->health_listener, config->health_port, accept_health);
     return rc;
 }
 
-/* ---- Context ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- Context
+ * ------------------------------------------------------------------------------------------------------------------------
+ */
 
-static const struct gm_port_ops port_ops = {.on_near = gm_exchange_on_message, .on_far = gm_far_on_message};
+static const struct gm_port_ops port_ops = {.on_near = gm_exchange_on_message,
+                                            .on_far = gm_far_on_message};
 
-static void *zero_pages(size_t bytes) {
-    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+static void *zero_pages(size_t bytes)
+{
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return memory == MAP_FAILED ? NULL : memory;
 }
 
-static int init_tokens(struct gm_server_ring *ctx) {
+static int init_tokens(struct gm_server_ring *ctx)
+{
     struct gm_token_cache_limits limits = gm_token_cache_default_limits();
     unsigned char secret[GM_TOKEN_CACHE_SECRET_BYTES];
     ctx->tokens_memory = zero_pages(gm_token_cache_bytes(&limits));
-    if (ctx->tokens_memory == NULL) return -GM_E_NOMEM;
+    if (ctx->tokens_memory == NULL)
+        return -GM_E_NOMEM;
     gm_ring_random(ctx->ring, secret, sizeof secret);
     gm_token_cache_init(&ctx->tokens, &limits, ctx->tokens_memory, secret);
     explicit_bzero(secret, sizeof secret);
     return 0;
 }
 
-static int init_exchanges(struct gm_server_ring *ctx) {
+static int init_exchanges(struct gm_server_ring *ctx)
+{
     ctx->exchanges = zero_pages(sizeof *ctx->exchanges * GM_SERVER_EXCHANGES_MAX);
     ctx->exchange_free = malloc(sizeof *ctx->exchange_free * GM_SERVER_EXCHANGES_MAX);
     ctx->fars = calloc(gm_rings_count(gm_ring_rings(ctx->ring)), sizeof(struct gm_far *));
-    if (ctx->exchanges == NULL || ctx->exchange_free == NULL || ctx->fars == NULL) return -GM_E_NOMEM;
+    if (ctx->exchanges == NULL || ctx->exchange_free == NULL || ctx->fars == NULL)
+        return -GM_E_NOMEM;
     /* The lowest index is on top, so that the slab's first pages are the hot ones. */
-    for (uint32_t i = 0; i < GM_SERVER_EXCHANGES_MAX; i++) ctx->exchange_free[i] = GM_SERVER_EXCHANGES_MAX - 1 - i;
+    for (uint32_t i = 0; i < GM_SERVER_EXCHANGES_MAX; i++)
+        ctx->exchange_free[i] = GM_SERVER_EXCHANGES_MAX - 1 - i;
     ctx->exchange_free_count = GM_SERVER_EXCHANGES_MAX;
     return 0;
 }
 
 static void drain_tick(struct gm_timer *timer);
 
-int gm_server_ring_init(struct gm_ring *ring, void *arg) {
+int gm_server_ring_init(struct gm_ring *ring, void *arg)
+{
     struct gm_server_shared *shared = arg;
     struct gm_server_ring *ctx = calloc(1, sizeof *ctx);
-    if (ctx == NULL) return -GM_E_NOMEM;
+    if (ctx == NULL)
+        return -GM_E_NOMEM;
     shared->ring_contexts[gm_ring_index(ring)] = ctx;
     gm_ring_set_user(ring, ctx);
     ctx->shared = shared;
@@ -137,17 +185,23 @@ int gm_server_ring_init(struct gm_ring *ring, void *arg) {
     gm_task_init(&ctx->pulled_task, gm_far_report);
     gm_timer_init(&ctx->drain_timer, drain_tick);
     ctx->registry = gm_registry_new(ring, shared->registries);
-    int rc = ctx->registry == NULL ? -GM_E_NOMEM : gm_port_init(&ctx->port, ring, shared->ports, &port_ops, ctx);
-    if (rc >= 0) rc = init_exchanges(ctx);
-    if (rc >= 0) rc = init_tokens(ctx);
-    if (rc >= 0) rc = open_listeners(ctx);
+    int rc = ctx->registry == NULL ? -GM_E_NOMEM
+                                   : gm_port_init(&ctx->port, ring, shared->ports, &port_ops, ctx);
+    if (rc >= 0)
+        rc = init_exchanges(ctx);
+    if (rc >= 0)
+        rc = init_tokens(ctx);
+    if (rc >= 0)
+        rc = open_listeners(ctx);
     return rc;
 }
 
-void gm_server_ring_fini(struct gm_ring *ring, void *arg) {
+void gm_server_ring_fini(struct gm_ring *ring, void *arg)
+{
     struct gm_server_shared *shared = arg;
     struct gm_server_ring *ctx = shared->ring_contexts[gm_ring_index(ring)];
-    if (ctx == NULL) return;
+    if (ctx == NULL)
+        return;
     gm_attach_fini(ctx);
     gm_port_fini(&ctx->port);
     gm_token_cache_fini(&ctx->tokens);
@@ -155,56 +209,72 @@ void gm_server_ring_fini(struct gm_ring *ring, void *arg) {
         struct gm_token_cache_limits limits = gm_token_cache_default_limits();
         (void)munmap(ctx->tokens_memory, gm_token_cache_bytes(&limits));
     }
-    if (ctx->exchanges != NULL) (void)munmap(ctx->exchanges, sizeof *ctx->exchanges * GM_SERVER_EXCHANGES_MAX);
+    if (ctx->exchanges != NULL)
+        (void)munmap(ctx->exchanges, sizeof *ctx->exchanges * GM_SERVER_EXCHANGES_MAX);
     for (uint32_t i = 0; ctx->fars != NULL && i < gm_rings_count(gm_ring_rings(ring)); i++) {
-        if (ctx->fars[i] != NULL) (void)munmap(ctx->fars[i], sizeof(struct gm_far) * GM_SERVER_EXCHANGES_MAX);
+        if (ctx->fars[i] != NULL)
+            (void)munmap(ctx->fars[i], sizeof(struct gm_far) * GM_SERVER_EXCHANGES_MAX);
     }
     free(ctx->fars);
     free(ctx->exchange_free);
 }
 
-/* ---- Drain -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Drain
+ * --------------------------------------------------------------------------------------------------------------------------
+ */
 
 struct drain_mail {
     struct gm_mail mail;
     struct gm_server_ring *ctx;
 };
 
-static void each_client(struct gm_server_ring *ctx, void (*act)(struct gm_client *client)) {
+static void each_client(struct gm_server_ring *ctx, void (*act)(struct gm_client *client))
+{
     struct gm_list *next;
     for (struct gm_list *node = ctx->clients.next; node != &ctx->clients; node = next) {
         next = node->next;
         struct gm_client *client = GM_CONTAINER_OF(node, struct gm_client, node);
-        if (client->face == GM_FACE_PUBLIC) act(client);
+        if (client->face == GM_FACE_PUBLIC)
+            act(client);
     }
 }
 
-static bool has_public_client(struct gm_server_ring *ctx) {
+static bool has_public_client(struct gm_server_ring *ctx)
+{
     for (struct gm_list *node = ctx->clients.next; node != &ctx->clients; node = node->next) {
-        if (GM_CONTAINER_OF(node, struct gm_client, node)->face == GM_FACE_PUBLIC) return true;
+        if (GM_CONTAINER_OF(node, struct gm_client, node)->face == GM_FACE_PUBLIC)
+            return true;
     }
     return false;
 }
 
-static void cut_client(struct gm_client *client) {
-    if (client->exchange != NULL) gm_exchange_fail(client->exchange, GM_REASON_DRAINING);
-    else gm_client_cut(client, false);
+static void cut_client(struct gm_client *client)
+{
+    if (client->exchange != NULL)
+        gm_exchange_fail(client->exchange, GM_REASON_DRAINING);
+    else
+        gm_client_cut(client, false);
 }
 
-static void drain_tick(struct gm_timer *timer) {
+static void drain_tick(struct gm_timer *timer)
+{
     struct gm_server_ring *ctx = GM_CONTAINER_OF(timer, struct gm_server_ring, drain_timer);
     struct gm_server_shared *shared = ctx->shared;
     uint64_t now_ns = gm_ring_now_ns(ctx->ring);
     bool late = now_ns >= ctx->drain_deadline_ns;
-    if (late) each_client(ctx, cut_client);
+    if (late)
+        each_client(ctx, cut_client);
     if (!ctx->idle_told && (late || (!has_public_client(ctx) && !ctx->public_open))) {
         ctx->idle_told = true;
         atomic_fetch_add_explicit(&shared->rings_idle, 1, memory_order_relaxed);
     }
-    bool all_idle = atomic_load_explicit(&shared->rings_idle, memory_order_relaxed) == gm_rings_count(shared->rings);
-    if (all_idle && ctx->link_count > 0) gm_attach_end_all(ctx);
+    bool all_idle = atomic_load_explicit(&shared->rings_idle, memory_order_relaxed) ==
+                    gm_rings_count(shared->rings);
+    if (all_idle && ctx->link_count > 0)
+        gm_attach_end_all(ctx);
     if (all_idle && !ctx->done_told) {
-        ctx->done_told = true; /* the CLOSE frames leave in this turn's flush; one more tick sees them off */
+        ctx->done_told =
+            true; /* the CLOSE frames leave in this turn's flush; one more tick sees them off */
     } else if (all_idle) {
         atomic_fetch_add_explicit(&shared->rings_done, 1, memory_order_relaxed);
         return;
@@ -212,9 +282,13 @@ static void drain_tick(struct gm_timer *timer) {
     gm_timer_set(ctx->ring, timer, now_ns + DRAIN_TICK_NS);
 }
 
-static void public_closed(struct gm_listener *listener) { context_of(listener)->public_open = false; }
+static void public_closed(struct gm_listener *listener)
+{
+    context_of(listener)->public_open = false;
+}
 
-static void drain_begin(struct gm_mail *mail) {
+static void drain_begin(struct gm_mail *mail)
+{
     struct drain_mail *news = GM_CONTAINER_OF(mail, struct drain_mail, mail);
     struct gm_server_ring *ctx = news->ctx;
     free(news);
@@ -226,10 +300,12 @@ static void drain_begin(struct gm_mail *mail) {
     gm_timer_set(ctx->ring, &ctx->drain_timer, gm_ring_now_ns(ctx->ring) + DRAIN_TICK_NS);
 }
 
-void gm_server_drain_all(struct gm_server_shared *shared) {
+void gm_server_drain_all(struct gm_server_shared *shared)
+{
     for (uint32_t i = 0; i < gm_rings_count(shared->rings); i++) {
         struct drain_mail *news = calloc(1, sizeof *news);
-        if (news == NULL) abort();
+        if (news == NULL)
+            abort();
         news->ctx = shared->ring_contexts[i];
         news->mail.deliver = drain_begin;
         gm_rings_mail(shared->rings, i, &news->mail);

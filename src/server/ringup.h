@@ -1,4 +1,5 @@
-/* A server ring's beginning and end: its context, listeners, and the drain as this ring takes part in it. */
+/* A server ring's beginning and end: its context, listeners, and the drain as this ring takes part
+ * in it. */
 #ifndef GM_SERVER_RINGUP_H
 #define GM_SERVER_RINGUP_H
 

@@ -1,4 +1,5 @@
-/* `gimlet server`: configuration, keys, rings, signals. The main thread only starts, waits and stops; all work is the rings'. */
+/* `gimlet server`: configuration, keys, rings, signals. The main thread only starts, waits and
+ * stops; all work is the rings'. */
 #include "server/server.h"
 
 #include <arpa/inet.h>
@@ -22,43 +23,59 @@
 /* Beyond the deadline of the drain, for the rings to notice. */
 #define DRAIN_GRACE_NS 2000000000ull
 
-static int load_keys(struct gm_server_shared *shared) {
+static int load_keys(struct gm_server_shared *shared)
+{
     const struct gm_server_config *config = shared->config;
     struct gm_auth_error error;
     int rc;
-    if (config->token_public_key_dir != NULL) rc = gm_keyset_load_dir(&shared->keys, config->token_public_key_dir, &error);
-    else if (config->token_public_key_file != NULL) rc = gm_keyset_load_file(&shared->keys, config->token_public_key_file, &error);
-    else rc = gm_keyset_load_inline(&shared->keys, "--token-public-key", config->token_public_key, &error);
+    if (config->token_public_key_dir != NULL)
+        rc = gm_keyset_load_dir(&shared->keys, config->token_public_key_dir, &error);
+    else if (config->token_public_key_file != NULL)
+        rc = gm_keyset_load_file(&shared->keys, config->token_public_key_file, &error);
+    else
+        rc = gm_keyset_load_inline(&shared->keys, "--token-public-key", config->token_public_key,
+                                   &error);
     if (rc < 0) {
         gm_log_fatal("cannot load the token keys", GM_ERRTEXT(error.text));
         return rc;
     }
     shared->rules = (struct gm_jwt_rules){.keys = shared->keys, .issuer = config->token_issuer};
-    gm_log_info("token keys loaded", GM_STR("issuer", config->token_issuer), GM_UINT("keyCount", shared->keys->count));
+    gm_log_info("token keys loaded", GM_STR("issuer", config->token_issuer),
+                GM_UINT("keyCount", shared->keys->count));
     return 0;
 }
 
-/* Port 0: all rings must share one port, so it is chosen before they start and held until they listen. */
-static int choose_port(int32_t *port) {
-    if (*port != 0) return -1;
+/* Port 0: all rings must share one port, so it is chosen before they start and held until they
+ * listen. */
+static int choose_port(int32_t *port)
+{
+    if (*port != 0)
+        return -1;
     int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_in6 addr = {.sin6_family = AF_INET6};
     socklen_t len = sizeof addr;
     int on = 1, off = 0;
-    if (fd < 0) return -1;
+    if (fd < 0)
+        return -1;
     (void)setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
     (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-    if (bind(fd, (struct sockaddr *)&addr, sizeof addr) == 0 && getsockname(fd, (struct sockaddr *)&addr, &len) == 0) *port = ntohs(addr.sin6_port);
+    if (bind(fd, (struct sockaddr *)&addr, sizeof addr) == 0 &&
+        getsockname(fd, (struct sockaddr *)&addr, &len) == 0)
+        *port = ntohs(addr.sin6_port);
     return fd;
 }
 
-static void random_instance(char out[33]) {
+static void random_instance(char out[33])
+{
     uint8_t bytes[16];
-    if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes) abort();
-    for (unsigned i = 0; i < 16; i++) (void)snprintf(out + (size_t)i * 2, 3, "%02x", bytes[i]);
+    if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes)
+        abort();
+    for (unsigned i = 0; i < 16; i++)
+        (void)snprintf(out + (size_t)i * 2, 3, "%02x", bytes[i]);
 }
 
-static void configure_log(const struct gm_server_config *config) {
+static void configure_log(const struct gm_server_config *config)
+{
     const struct gm_log_field context[] = {GM_STR("serverID", config->server_id)};
     (void)gm_log_configure(&(struct gm_log_options){
         .level = (enum gm_log_level)config->runtime.log_level,
@@ -70,16 +87,23 @@ static void configure_log(const struct gm_server_config *config) {
     });
 }
 
-static int start_rings(struct gm_server_shared *shared) {
-    static const enum gm_io io[] = {[GM_CONFIG_IO_AUTO] = GM_IO_AUTO, [GM_CONFIG_IO_URING] = GM_IO_URING, [GM_CONFIG_IO_EPOLL] = GM_IO_EPOLL};
+static int start_rings(struct gm_server_shared *shared)
+{
+    static const enum gm_io io[] = {[GM_CONFIG_IO_AUTO] = GM_IO_AUTO,
+                                    [GM_CONFIG_IO_URING] = GM_IO_URING,
+                                    [GM_CONFIG_IO_EPOLL] = GM_IO_EPOLL};
     const struct gm_runtime_config *runtime = &shared->config->runtime;
     uint32_t count = runtime->rings > 0 ? (uint32_t)runtime->rings : gm_rings_default_count();
-    shared->lane_count = shared->config->lanes > 0 ? (uint32_t)shared->config->lanes : count < 4 ? count : 4;
+    shared->lane_count = shared->config->lanes > 0 ? (uint32_t)shared->config->lanes
+                         : count < 4               ? count
+                                                   : 4;
     shared->lanes = gm_lanes_new(shared->lane_count);
     shared->ring_contexts = calloc(count, sizeof(struct gm_server_ring *));
     shared->ports = calloc(count, sizeof(struct gm_port *));
     shared->registries = calloc(count, sizeof(struct gm_registry *));
-    if (shared->lanes == NULL || shared->ring_contexts == NULL || shared->ports == NULL || shared->registries == NULL) return -GM_E_NOMEM;
+    if (shared->lanes == NULL || shared->ring_contexts == NULL || shared->ports == NULL ||
+        shared->registries == NULL)
+        return -GM_E_NOMEM;
     struct gm_rings_config config = {
         .io = io[runtime->io],
         .count = count,
@@ -87,34 +111,43 @@ static int start_rings(struct gm_server_shared *shared) {
         .features_off = runtime->io_disable,
         .pin = true,
     };
-    struct gm_rings_ops ops = {.init = gm_server_ring_init, .fini = gm_server_ring_fini, .arg = shared};
+    struct gm_rings_ops ops = {
+        .init = gm_server_ring_init, .fini = gm_server_ring_fini, .arg = shared};
     char why[512] = "";
     int rc = gm_rings_start(&config, &ops, &shared->rings, why);
-    if (rc < 0) gm_log_fatal("cannot start", GM_ERRTEXT(why[0] != '\0' ? why : gm_error_text(rc)));
+    if (rc < 0)
+        gm_log_fatal("cannot start", GM_ERRTEXT(why[0] != '\0' ? why : gm_error_text(rc)));
     return rc;
 }
 
-static void announce(const struct gm_server_shared *shared) {
+static void announce(const struct gm_server_shared *shared)
+{
     const struct gm_server_config *config = shared->config;
-    gm_log_info("runtime", GM_STR("io", gm_rings_describe(shared->rings)), GM_UINT("rings", gm_rings_count(shared->rings)),
+    gm_log_info("runtime", GM_STR("io", gm_rings_describe(shared->rings)),
+                GM_UINT("rings", gm_rings_count(shared->rings)),
                 GM_UINT("lanes", shared->lane_count));
-    gm_log_info("server started", GM_INT("httpPort", config->http_port), GM_INT("metricsPort", config->metrics_port),
-                GM_INT("healthPort", config->health_port), GM_NS("idleTimeout", config->idle_timeout_ns),
+    gm_log_info("server started", GM_INT("httpPort", config->http_port),
+                GM_INT("metricsPort", config->metrics_port),
+                GM_INT("healthPort", config->health_port),
+                GM_NS("idleTimeout", config->idle_timeout_ns),
                 GM_INT("maxConcurrentRequests", config->max_concurrent_requests));
 }
 
-static uint64_t now_ns(void) {
+static uint64_t now_ns(void)
+{
     struct timespec now;
     (void)clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
 }
 
 /* Waits for the drain's end, its deadline, or a second signal. */
-static void await_drain(struct gm_server_shared *shared, const sigset_t *signals) {
+static void await_drain(struct gm_server_shared *shared, const sigset_t *signals)
+{
     uint64_t deadline_ns = now_ns() + shared->config->shutdown_timeout_ns + DRAIN_GRACE_NS;
     struct timespec poll = {.tv_nsec = POLL_NS};
     while (now_ns() < deadline_ns) {
-        if (atomic_load_explicit(&shared->rings_done, memory_order_relaxed) == gm_rings_count(shared->rings)) {
+        if (atomic_load_explicit(&shared->rings_done, memory_order_relaxed) ==
+            gm_rings_count(shared->rings)) {
             gm_log_info("drained");
             return;
         }
@@ -126,19 +159,24 @@ static void await_drain(struct gm_server_shared *shared, const sigset_t *signals
     gm_log_warn("shutdown deadline passed: ending with requests under way");
 }
 
-static void run(struct gm_server_shared *shared, const sigset_t *signals) {
+static void run(struct gm_server_shared *shared, const sigset_t *signals)
+{
     int number = 0;
-    while (sigwait(signals, &number) != 0) continue;
+    while (sigwait(signals, &number) != 0)
+        continue;
     gm_log_info("draining", GM_STR("signal", number == SIGINT ? "SIGINT" : "SIGTERM"),
-                GM_INT("activeRequests", atomic_load_explicit(&shared->active_requests, memory_order_relaxed)));
+                GM_INT("activeRequests",
+                       atomic_load_explicit(&shared->active_requests, memory_order_relaxed)));
     gm_server_drain_all(shared);
     await_drain(shared, signals);
     gm_rings_stop(shared->rings);
 }
 
-static void release(struct gm_server_shared *shared) {
+static void release(struct gm_server_shared *shared)
+{
     uint32_t count = shared->rings == NULL ? 0 : gm_rings_count(shared->rings);
-    if (shared->rings != NULL) gm_rings_join(shared->rings);
+    if (shared->rings != NULL)
+        gm_rings_join(shared->rings);
     for (uint32_t i = 0; i < count; i++) {
         gm_registry_free(shared->registries[i]);
         free(shared->ring_contexts[i]);
@@ -150,10 +188,12 @@ static void release(struct gm_server_shared *shared) {
     free(shared->ring_contexts);
 }
 
-int gm_server_main(int argc, char **argv) {
+int gm_server_main(int argc, char **argv)
+{
     struct gm_server_config config;
     struct gm_option_context context = gm_option_process();
-    if (gm_server_config_load(&config, argc, argv, &context) != GM_OPTIONS_READY) return context.exit_code;
+    if (gm_server_config_load(&config, argc, argv, &context) != GM_OPTIONS_READY)
+        return context.exit_code;
     configure_log(&config);
     struct gm_server_shared shared = {.config = &config, .started_wall_s = (int64_t)time(NULL)};
     random_instance(shared.instance);
@@ -161,13 +201,17 @@ int gm_server_main(int argc, char **argv) {
     sigemptyset(&signals);
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGTERM);
-    (void)pthread_sigmask(SIG_BLOCK, &signals, NULL); /* inherited by every thread: only sigwait gets them */
+    (void)pthread_sigmask(SIG_BLOCK, &signals,
+                          NULL); /* inherited by every thread: only sigwait gets them */
     (void)signal(SIGPIPE, SIG_IGN);
-    int holds[] = {choose_port(&config.http_port), choose_port(&config.metrics_port), choose_port(&config.health_port)};
+    int holds[] = {choose_port(&config.http_port), choose_port(&config.metrics_port),
+                   choose_port(&config.health_port)};
     int code = 1;
-    if (load_keys(&shared) >= 0 && gm_log_start(true) == 0 && start_rings(&shared) >= 0) code = 0;
+    if (load_keys(&shared) >= 0 && gm_log_start(true) == 0 && start_rings(&shared) >= 0)
+        code = 0;
     for (unsigned i = 0; i < 3; i++) {
-        if (holds[i] >= 0) (void)close(holds[i]);
+        if (holds[i] >= 0)
+            (void)close(holds[i]);
     }
     if (code == 0) {
         announce(&shared);

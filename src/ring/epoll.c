@@ -220,8 +220,8 @@ static void epoll_detach(struct gm_sock *sock) {
 
 /* ---- Receiving ----------------------------------------------------------------------------------------------------------------------------- */
 
-/* One receive. Returns how many bytes came; 0: nothing more for now (drained, ended or starved). */
-static uint32_t sock_recv_once(struct gm_sock *sock) {
+/* One receive of at most `most` bytes. Returns how many came; 0: nothing more for now (drained, ended or starved). */
+static uint32_t sock_recv_once(struct gm_sock *sock, uint32_t most) {
     struct gm_ring *ring = sock->ring;
     struct gm_buf *buf = gm_fill_begin(ring, sock->pool, &state_of(ring)->fill[sock->pool]);
     if (buf == NULL) {
@@ -231,6 +231,7 @@ static uint32_t sock_recv_once(struct gm_sock *sock) {
         return 0;
     }
     size_t want = buf->size - buf->fill;
+    if (want > most) want = most;
     if (want > sock->recv_grant) want = (size_t)sock->recv_grant;
     ssize_t got;
     do {
@@ -252,8 +253,7 @@ static uint32_t sock_recv_once(struct gm_sock *sock) {
 static void sock_receive(struct gm_sock *sock) {
     uint32_t left = EPOLL_TURN_BYTES;
     while (gm_core_wants_recv(sock) && (sock->flags & (EP_READABLE | EP_STARVED)) == EP_READABLE && left > 0) {
-        uint32_t got = sock_recv_once(sock);
-        left -= got < left ? got : left;
+        left -= sock_recv_once(sock, left);
     }
     if ((sock->flags & GM_SOCK_OPEN) == 0) return;
     if ((sock->flags & EP_READABLE) && gm_core_wants_recv(sock)) {

@@ -532,6 +532,49 @@ static bool script_share(struct pair *pair) {
 
 Test(epoll, small_receives_share_a_buffer, .timeout = 30) { cr_assert(pair_run(GM_IO_EPOLL, script_share)); }
 
+/* However much waits, a socket gets its share of a turn and no more, and the other one its own in the same turn. */
+static uint64_t turn_of[2], turn_bytes[2], turn_most, both_turns;
+
+static void share_on_recv(struct gm_sock *sock, gm_slice slice) {
+    struct peer *peer = GM_CONTAINER_OF(sock, struct peer, sock);
+    unsigned which = sock->pool;
+    uint64_t turn = gm_counter_get(GM_COUNTER_TURNS);
+    if (turn_of[which] != turn) turn_bytes[which] = 0;
+    if (turn_of[which] != turn && turn_of[1 - which] == turn) both_turns++;
+    turn_of[which] = turn;
+    turn_bytes[which] += slice.len;
+    if (turn_bytes[which] > turn_most) turn_most = turn_bytes[which];
+    peer->received += slice.len;
+    gm_slice_put(slice);
+}
+static const struct gm_sock_ops share_ops = {.on_recv = share_on_recv,
+                                             .on_recv_end = peer_on_recv_end,
+                                             .on_hangup = peer_on_hangup,
+                                             .on_sent = peer_on_sent,
+                                             .on_writable = peer_on_writable,
+                                             .on_closed = peer_on_closed};
+
+static bool script_fair(struct pair *pair) {
+    const size_t bytes = 8u << 20;
+    if (pair->phase == 0) {
+        if (!standing(pair)) return false;
+        turn_most = both_turns = 0;
+        pair->client.sock.ops = pair->server.sock.ops = &share_ops;
+        peer_send(&pair->client, bytes);
+        peer_send(&pair->server, bytes);
+        pair_next(pair);
+    } else if (pair->phase == 1 && pair->client.blocked && pair->server.blocked) {
+        gm_sock_recv(&pair->client.sock, GM_POOL_CLIENT, GM_RECV_UNLIMITED);
+        gm_sock_recv(&pair->server.sock, GM_POOL_LINK, GM_RECV_UNLIMITED);
+        pair_next(pair);
+    }
+    if (pair->client.received < bytes || pair->server.received < bytes) return false;
+    GM_ASSERT(turn_most == 64u << 10 && both_turns >= 20);
+    return true;
+}
+
+Test(epoll, a_turn_is_shared, .timeout = 30) { cr_assert(pair_run(GM_IO_EPOLL, script_fair)); }
+
 /* Out of descriptors: the listener rests, and goes on once there are some; nobody spins meanwhile. */
 static int hoard[4096];
 static unsigned hoarded;

@@ -70,7 +70,7 @@ void case_check_memory(struct gm_ring *ring) {
 /* ---- Server ---------------------------------------------------------------------------------------------------------------------------- */
 
 static void server_maybe_done(struct echo *echo) {
-    if (!atomic_load(&echo->listener_closed) || atomic_load(&echo->server_open) > 0 || echo->result.done) return;
+    if (!atomic_load_explicit(&echo->listener_closed, memory_order_acquire) || atomic_load_explicit(&echo->server_open, memory_order_acquire) > 0 || echo->result.done) return;
     echo->result.done = true;
     gm_rings_stop(echo->rings);
 }
@@ -158,7 +158,7 @@ static void conn_gone(struct echo_conn *conn) {
     struct echo *echo = conn->echo;
     struct gm_ring *ring = conn->sock.ring;
     free(conn);
-    if (atomic_fetch_sub(&echo->server_open, 1) != 1 || !atomic_load(&echo->listener_closed)) return;
+    if (atomic_fetch_sub_explicit(&echo->server_open, 1, memory_order_acq_rel) != 1 || !atomic_load_explicit(&echo->listener_closed, memory_order_acquire)) return;
     if (ring == echo->server) server_maybe_done(echo);
     else gm_ring_mail(ring, 0, &echo->stop_check);
 }
@@ -192,7 +192,7 @@ static void conn_on_detached(struct gm_sock *sock, int fd) {
     conn->fd = fd;
     uint32_t to = gm_ring_index(ring) == 0 ? echo->plan.rings - 1 : 0;
     if (conn->out.count > 0 || conn->in_ended) to = gm_ring_index(ring);
-    else atomic_fetch_add(&echo->handed_over, 1);
+    else atomic_fetch_add_explicit(&echo->handed_over, 1, memory_order_acq_rel);
     if (conn->in_ended && conn->out.count == 0) {
         gm_ring_close_fd(ring, fd);
         conn_gone(conn);
@@ -216,9 +216,9 @@ static void server_on_accept(struct gm_listener *listener, int fd) {
     GM_ASSERT(conn != NULL);
     conn->echo = echo;
     gm_task_init(&conn->flush, conn_flush);
-    conn->window = 1 + chance(echo->server, 20000);
+    conn->window = (echo->plan.bytes_max > 100000 ? 500 : 1) + chance(echo->server, 20000); /* a megabyte by single bytes takes its time */
     echo->result.accepted++;
-    atomic_fetch_add(&echo->server_open, 1);
+    atomic_fetch_add_explicit(&echo->server_open, 1, memory_order_acq_rel);
     conn->fd = fd;
     conn->sock.ring = echo->server;
     conn->move.deliver = conn_adopt;
@@ -228,7 +228,7 @@ static void server_on_accept(struct gm_listener *listener, int fd) {
 
 static void server_on_closed(struct gm_listener *listener) {
     struct echo *echo = GM_CONTAINER_OF(listener, struct echo, listener);
-    atomic_store(&echo->listener_closed, true);
+    atomic_store_explicit(&echo->listener_closed, true, memory_order_release);
     server_maybe_done(echo);
 }
 

@@ -275,11 +275,7 @@ static void settle_all(struct uring *u) {
         list_off(sock);
         settle(u, sock);
     }
-    if (u->eventfd_spent) {
-        eventfd_t count;
-        (void)eventfd_read(u->ring->wake_fd, &count);
-        arm_eventfd(u);
-    }
+    if (u->eventfd_spent) arm_eventfd(u);
 }
 
 /* ---- Ends ---------------------------------------------------------------------------------------------------------------------------------------------- */
@@ -412,7 +408,12 @@ static void on_refused_timer(struct gm_timer *timer) {
 static bool on_wake_up(struct uring *u, enum uring_op op, const struct io_uring_cqe *cqe) {
     switch (op) {
         case OP_EVENTFD:
-            if ((cqe->flags & IORING_CQE_F_MORE) == 0) u->eventfd_spent = true;
+            if ((cqe->flags & IORING_CQE_F_MORE) == 0) {
+                /* Emptied here, where we are awake: once `sleeping` is set, what is written there must still be there when the watch is armed. */
+                eventfd_t count;
+                (void)eventfd_read(u->ring->wake_fd, &count);
+                u->eventfd_spent = true;
+            }
             gm_counter_add(GM_COUNTER_WAKES_RECEIVED, 1);
             return true;
         case OP_WAKE: gm_counter_add(GM_COUNTER_WAKES_RECEIVED, 1); return true;

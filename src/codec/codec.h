@@ -197,6 +197,9 @@ void gm_stream_reset(struct gm_stream *stream, uint16_t reason, uint16_t flags);
 void gm_stream_stop(struct gm_stream *stream, uint16_t reason);
 /* The far socket took `bytes` of what on_data gave: the window policy (stream/window.h) decides when the peer is granted more. */
 void gm_stream_drained(struct gm_stream *stream, uint32_t bytes, uint64_t now_ns);
+/* Grants `bytes` decided on by a window that the owner keeps elsewhere (on the client's ring):
+ * instead of gm_stream_drained and gm_stream_grant, never beside them. */
+void gm_stream_regrant(struct gm_stream *stream, uint32_t bytes);
 /* Widens the window by `bytes` (reserved by the caller) and grants them. For owners that start with a small or no window. */
 void gm_stream_grant(struct gm_stream *stream, uint32_t bytes);
 

@@ -398,3 +398,10 @@ void gm_stream_grant(struct gm_stream *stream, uint32_t bytes)
     if (bytes > 0 && allowed(stream, GM_STREAM_OUT_GRANT))
         grant(stream, bytes);
 }
+
+void gm_stream_regrant(struct gm_stream *stream, uint32_t bytes)
+{
+    gm_window_regrant(&stream->window, bytes);
+    if (bytes > 0 && allowed(stream, GM_STREAM_OUT_GRANT))
+        grant(stream, bytes);
+}

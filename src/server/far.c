@@ -120,7 +120,7 @@ void gm_far_on_message(void *context, const struct gm_port_message *message)
         gm_stream_end(far->stream);
         break;
     case GM_PORT_GRANT:
-        gm_stream_grant(far->stream, message->amount);
+        gm_stream_regrant(far->stream, message->amount);
         break;
     case GM_PORT_STOP:
         gm_stream_stop(far->stream, message->reason);

@@ -190,6 +190,15 @@ static void relay_trailers(struct gm_exchange *exchange, gm_slice block)
     gm_slice_put(block);
 }
 
+/* The agent wants no more of the body: our direction ends here, what still comes is read and dropped. */
+static void relay_stop(struct gm_exchange *exchange)
+{
+    if (exchange->request_done || exchange->request_stopped)
+        return;
+    gm_exchange_tell(exchange, &(struct gm_port_message){.kind = GM_PORT_END});
+    exchange->request_stopped = true;
+}
+
 static void relay_reset(struct gm_exchange *exchange, uint16_t reason, uint8_t flags)
 {
     if (gm_exchange_retry(exchange, reason, flags))
@@ -222,7 +231,7 @@ void gm_exchange_on_message(void *context, const struct gm_port_message *message
         relay_reset(exchange, message->reason, message->flags);
         return;
     case GM_PORT_STOP:
-        exchange->request_stopped = true;
+        relay_stop(exchange);
         break;
     case GM_PORT_CREDIT:
         exchange->send_room += message->amount;

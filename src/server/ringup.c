@@ -63,7 +63,6 @@ static struct gm_server_ring *context_of(struct gm_listener *listener)
 
 static void accept_public(struct gm_listener *listener, int fd)
 {
-    gm_counter_add(GM_COUNTER_ACCEPTS, 1);
     gm_client_accept(context_of(listener), fd, GM_FACE_PUBLIC);
 }
 static void accept_metrics(struct gm_listener *listener, int fd)

@@ -30,6 +30,14 @@ void gm_window_widen(struct gm_window *window, uint32_t bytes)
     check(window);
 }
 
+void gm_window_regrant(struct gm_window *window, uint32_t bytes)
+{
+    uint32_t again = bytes < window->held ? bytes : window->held;
+    window->held -= again;
+    window->credit += again;
+    gm_window_widen(window, bytes - again);
+}
+
 bool gm_window_receive(struct gm_window *window, uint32_t bytes)
 {
     if (bytes > window->credit)

@@ -50,6 +50,11 @@ void gm_window_init(struct gm_window *window, uint32_t size);
 /* `bytes` more were reserved for it and are granted at once. The sum stays within GM_WINDOW_MAX (asserted). */
 void gm_window_widen(struct gm_window *window, uint32_t bytes);
 
+/* Grants `bytes` that another window, elsewhere, has decided on: this one only checks what the peer
+ * sends. Received bytes count as granted again first; what goes beyond them widens the window. The
+ * sum never exceeds the size of the window that decides. */
+void gm_window_regrant(struct gm_window *window, uint32_t bytes);
+
 /* The peer sent `bytes`. False: more than it was granted (flow_control), nothing has changed. */
 bool gm_window_receive(struct gm_window *window, uint32_t bytes) __attribute__((warn_unused_result));
 

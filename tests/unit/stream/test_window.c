@@ -141,3 +141,37 @@ Test(window, never_starves_and_never_overcommits)
         }
     }
 }
+
+/* A window on the client's ring decides, the stream's own on the link's ring only checks: for gigabytes
+ * on end it must neither refuse what was granted nor grow beyond the other. */
+Test(window, a_checking_window_follows_the_one_that_decides)
+{
+    uint64_t state = 88172645463325252ull;
+    reserve_budget = 1u << 30;
+    struct gm_window near, far;
+    gm_window_init(&near, GM_WINDOW_INITIAL_MAX);
+    gm_window_init(&far, GM_WINDOW_INITIAL_MAX);
+    uint64_t now_ns = 1, total = 0;
+    uint32_t crossing = 0, granted = 0;
+    while (total < 3ull << 30) {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        now_ns += 20000;
+        uint32_t sent = (uint32_t)(state % (far.credit + 1u));
+        cr_assert(gm_window_receive(&far, sent));
+        crossing += sent;
+        uint32_t arrived = (uint32_t)((state >> 20) % (crossing + 1u));
+        cr_assert(gm_window_receive(&near, arrived));
+        crossing -= arrived;
+        total += arrived;
+        uint32_t drained = (uint32_t)((state >> 40) % (near.held + 1u));
+        struct gm_window_env env = at(now_ns, 1000000);
+        granted += gm_window_drain(&near, drained, &env);
+        uint32_t told = (state >> 60) % 2 == 0 ? granted : 0;
+        gm_window_regrant(&far, told);
+        granted -= told;
+        cr_assert_leq(far.size, near.size);
+    }
+    cr_assert_eq(near.size, GM_WINDOW_MAX);
+}

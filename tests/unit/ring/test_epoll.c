@@ -613,26 +613,57 @@ Test(epoll, accept_without_descriptors, .timeout = 30) {
     cr_assert(pair_run(GM_IO_EPOLL, script_no_descriptors));
 }
 
-/* Two rings wake each other out of their sleep, without a lost wake-up: letters to and fro. */
+/* Two rings wake each other out of their sleep, without a lost wake-up: a letter to and fro, and ring 0 often sends, too, so that it falls
+ * asleep by the second path, after telling the result of a send. */
 struct rally {
     struct gm_mail mail;
     struct gm_rings *rings;
-    uint32_t hits;
+    struct gm_sock sock;
+    int far_fd;
+    uint32_t hits, sent;
 };
 #define RALLY_HITS 20000u
+#define RALLY_SENDS 200u /* nobody reads them: reading would be an event that wakes the ring by itself */
+
+static void rally_on_sent(struct gm_sock *sock, ssize_t result) {
+    struct rally *rally = GM_CONTAINER_OF(sock, struct rally, sock);
+    GM_ASSERT(result == 1);
+    rally->sent++;
+}
+static void rally_on_closed(struct gm_sock *sock) { gm_rings_stop(GM_CONTAINER_OF(sock, struct rally, sock)->rings); }
+static const struct gm_sock_ops rally_ops = {.on_sent = rally_on_sent, .on_closed = rally_on_closed};
 
 static void rally_deliver(struct gm_mail *mail) {
     struct rally *rally = GM_CONTAINER_OF(mail, struct rally, mail);
-    if (++rally->hits == RALLY_HITS) gm_rings_stop(rally->rings);
-    else gm_ring_mail(gm_ring_current, 1u - gm_ring_self, mail);
+    if (gm_ring_self == 0 && rally->hits >= RALLY_HITS) {
+        gm_sock_close(&rally->sock, false);
+        return;
+    }
+    rally->hits++;
+    if (gm_ring_self == 0 && rally->sent < RALLY_SENDS && !gm_sock_sending(&rally->sock)) {
+        struct iovec iov = {(void *)"x", 1};
+        GM_ASSERT(gm_sock_send(&rally->sock, &iov, 1, false) == 0);
+    }
+    gm_ring_mail(gm_ring_current, 1u - gm_ring_self, mail);
+}
+
+static int rally_init(struct gm_ring *ring, void *arg) {
+    struct rally *rally = arg;
+    int fds[2];
+    if (gm_ring_index(ring) != 0) return 0;
+    GM_ASSERT(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
+    rally->far_fd = fds[1];
+    return gm_sock_open(ring, &rally->sock, fds[0], &rally_ops);
 }
 
 Test(epoll, rings_wake_each_other, .timeout = 60) {
     struct rally rally = {.mail.deliver = rally_deliver};
     char why[GM_WHY_BYTES];
     struct gm_rings_config config = {.io = GM_IO_EPOLL, .count = 2, .memory_bytes = GM_RING_MEMORY_MIN, .socks_max = 64};
-    cr_assert(gm_rings_start(&config, NULL, &rally.rings, why) == 0, "%s", why);
+    struct gm_rings_ops ops = {.init = rally_init, .arg = &rally};
+    cr_assert(gm_rings_start(&config, &ops, &rally.rings, why) == 0, "%s", why);
     gm_rings_mail(rally.rings, 0, &rally.mail);
     gm_rings_join(rally.rings);
-    cr_assert(rally.hits == RALLY_HITS);
+    (void)close(rally.far_fd);
+    cr_assert(rally.hits >= RALLY_HITS && rally.sent == RALLY_SENDS);
 }

@@ -209,6 +209,13 @@ struct gm_link *gm_attach_find(struct gm_server_ring *ctx, uint32_t index, uint3
     return &ctx->links[index]->link;
 }
 
+void gm_attach_note_rtt(struct gm_link *link)
+{
+    struct gm_card *card = server_link_of(link)->card;
+    if (card != NULL)
+        atomic_store_explicit(&card->rtt_ns, link->mux.rtt_ns, memory_order_relaxed);
+}
+
 /* A free slot in the table of links, which doubles when it is full. */
 static bool link_slot(struct gm_server_ring *ctx, uint32_t *out)
 {

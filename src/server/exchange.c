@@ -19,6 +19,14 @@
  * ---------------------------------------------------------------------------------------------------------------------------
  */
 
+/* Thousands of requests may wait for their answers with a body kept for a second attempt: not in receive
+ * buffers, when those are short. */
+static void exchange_evacuate(struct gm_holder *holder)
+{
+    struct gm_exchange *exchange = GM_CONTAINER_OF(holder, struct gm_exchange, holder);
+    gm_ring_evacuate(exchange->ctx->ring, &exchange->replay);
+}
+
 static struct gm_exchange *exchange_take(struct gm_server_ring *ctx)
 {
     if (ctx->exchange_free_count == 0)
@@ -31,6 +39,7 @@ static struct gm_exchange *exchange_take(struct gm_server_ring *ctx)
     exchange->index = index;
     exchange->generation = generation + 1;
     exchange->in_use = true;
+    gm_holder_init(&exchange->holder, exchange_evacuate);
     ctx->exchange_used_count++;
     atomic_fetch_add_explicit(&ctx->shared->active_requests, 1, memory_order_relaxed);
     return exchange;
@@ -43,6 +52,7 @@ static void exchange_release(struct gm_exchange *exchange)
         gm_card_end(exchange->card);
     gm_slice_put(exchange->open_block);
     gm_chain_clear(&exchange->replay, gm_ring_segs(ctx->ring));
+    gm_ring_unhold(&exchange->holder);
     if (exchange->trailer_scratch != NULL)
         gm_buf_put(exchange->trailer_scratch);
     gm_ring_unreserve(ctx->ring, exchange->window.size);
@@ -310,9 +320,34 @@ uint64_t gm_exchange_room(const struct gm_exchange *exchange)
 
 static void replay_drop(struct gm_exchange *exchange)
 {
+    gm_ring_unhold(&exchange->holder);
     gm_chain_clear(&exchange->replay, gm_ring_segs(exchange->ctx->ring));
     gm_slice_put(exchange->open_block);
     exchange->open_block = (gm_slice){0};
+}
+
+/* Keeps the piece for a second attempt, as long as there may be one. */
+static void replay_keep(struct gm_exchange *exchange, gm_slice piece)
+{
+    if (exchange->open_block.buf == NULL)
+        return;
+    if (exchange->upgrade || exchange->replay.bytes + piece.len > GM_EXCHANGE_REPLAY_BYTES) {
+        replay_drop(exchange);
+        return;
+    }
+    struct gm_ring *ring = exchange->ctx->ring;
+    if (gm_chain_push(&exchange->replay, gm_ring_segs(ring), gm_slice_ref(piece)) < 0) {
+        gm_slice_put(piece);
+        replay_drop(exchange);
+        return;
+    }
+    gm_ring_hold(ring, &exchange->holder);
+}
+
+void gm_exchange_commit(struct gm_exchange *exchange)
+{
+    exchange->head_passed = true;
+    replay_drop(exchange);
 }
 
 /* Sends the first `len` bytes of `from`, a borrowed slice of this ring. */
@@ -323,17 +358,7 @@ static void exchange_send_data(struct gm_exchange *exchange, gm_slice from, uint
     gm_slice piece = gm_slice_ref((gm_slice){from.data, len, from.buf});
     exchange->send_room -= len;
     exchange->unpulled += len;
-    if (exchange->open_block.buf != NULL) {
-        bool fits = !exchange->head_passed && !exchange->upgrade &&
-                    exchange->replay.bytes + len <= GM_EXCHANGE_REPLAY_BYTES;
-        if (!fits) {
-            replay_drop(exchange);
-        } else if (gm_chain_push(&exchange->replay, gm_ring_segs(exchange->ctx->ring),
-                                 gm_slice_ref(piece)) < 0) {
-            gm_slice_put(piece);
-            replay_drop(exchange);
-        }
-    }
+    replay_keep(exchange, piece);
     gm_exchange_tell(exchange, &(struct gm_port_message){.kind = GM_PORT_DATA, .slice = piece});
 }
 

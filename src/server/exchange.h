@@ -54,6 +54,7 @@ struct gm_exchange {
      * made. */
     gm_slice open_block;
     struct gm_chain replay;
+    struct gm_holder holder; /* while `replay` holds receive buffers */
 
     /* Answer. */
     bool head_passed;  /* some byte of an answer has gone to the client */
@@ -99,6 +100,8 @@ void gm_exchange_cancel(struct gm_exchange *exchange, enum gm_reason_code reason
  * as at any end. */
 void gm_exchange_fail(struct gm_exchange *exchange, enum gm_reason_code reason);
 
+/* Bytes of an answer have gone to the client: there will be no second attempt. For server/relay.c. */
+void gm_exchange_commit(struct gm_exchange *exchange);
 /* Both directions are over. For server/relay.c. */
 void gm_exchange_finish(struct gm_exchange *exchange);
 /* Sends a message to the far half. For server/relay.c. */

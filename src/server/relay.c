@@ -118,7 +118,7 @@ static void relay_head(struct gm_exchange *exchange, gm_slice block)
     }
     if (!interim || !exchange->http10) {
         write_head(exchange, &head, block.len);
-        exchange->head_passed = true;
+        gm_exchange_commit(exchange);
     }
     exchange->final_passed = !interim;
     gm_slice_put(block);

@@ -33,12 +33,14 @@ const struct variant variants[] = {
 };
 GM_STATIC_ASSERT(sizeof variants / sizeof variants[0] == VARIANTS, "VARIANTS counts them");
 
+#ifndef __SANITIZE_THREAD__
 struct criterion_test_params variant_params(void) {
     static int index[VARIANTS];
     const char *only = getenv("GM_VARIANT"); /* to look at one by hand */
     for (int i = 0; i < VARIANTS; i++) index[i] = only == NULL ? i : atoi(only);
     return cr_make_param_array(int, index, only == NULL ? VARIANTS : 1);
 }
+#endif
 
 struct gm_rings *start(const struct variant *variant, uint32_t rings, uint64_t memory_bytes) {
     struct gm_rings_config config = {.io = variant->io, .count = rings, .memory_bytes = memory_bytes, .socks_max = 4096, .features_off = variant->off};

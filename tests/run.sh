@@ -96,7 +96,7 @@ configure() {
     local dir=$1
     shift
     if [ -f "$dir/build.ninja" ]; then
-        meson setup --reconfigure "$dir" -Dwolfssl=$wolfssl "$@" && return 0
+        meson setup --reconfigure "$dir" -Dwolfssl=$wolfssl -Dtests=true "$@" && return 0
     fi
     rm -rf "$dir"
     meson setup "$dir" -Dwolfssl=$wolfssl "$@"

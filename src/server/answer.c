@@ -87,7 +87,7 @@ static size_t answer_body(char *out, const struct gm_answer *answer, const char 
         len = snprintf(out, ANSWER_BODY_MAX,
                        "Gimlet Infrastructure Error\n\nError Code: %s\nMessage: %s\n\nThe tunnel "
                        "made this answer; the service behind it did not."
-                       "\nThe X-Request-Id field of this answer names the request in the logs.\n",
+                       "\nThe X-Request-Id field of this answer names the request.\n",
                        answer->infra_code, message);
     } else {
         len = snprintf(out, ANSWER_BODY_MAX, "%s\n", message);

@@ -34,6 +34,16 @@ static struct gm_seg_pool *client_segs(struct gm_client *client)
     return gm_ring_segs(client->ctx->ring);
 }
 
+/* Moves the connection's one deadline; 0 switches it off. */
+static void client_deadline(struct gm_client *client, uint64_t span_ns)
+{
+    struct gm_ring *ring = client->ctx->ring;
+    if (span_ns == 0)
+        gm_timer_cancel(&client->timer);
+    else
+        gm_timer_set(ring, &client->timer, gm_ring_now_ns(ring) + span_ns);
+}
+
 void gm_client_accept(struct gm_server_ring *ctx, int fd, enum gm_client_face face)
 {
     struct gm_client *client = calloc(1, sizeof *client);
@@ -52,8 +62,7 @@ void gm_client_accept(struct gm_server_ring *ctx, int fd, enum gm_client_face fa
     gm_list_init(&client->queue);
     gm_holder_init(&client->holder, client_evacuate);
     gm_timer_init(&client->timer, client_expired);
-    gm_timer_set(ctx->ring, &client->timer,
-                 gm_ring_now_ns(ctx->ring) + ctx->shared->config->header_timeout_ns);
+    client_deadline(client, ctx->shared->config->header_timeout_ns);
     gm_conn_recv(&client->conn, GM_POOL_CLIENT, CLIENT_HEAD_GRANT);
     client->close_after = ctx->phase == GM_SERVER_DRAINING;
 }
@@ -206,9 +215,7 @@ static bool client_admit(struct gm_client *client, const struct gm_http_request 
             client_close(client);
             return false;
         }
-        gm_timer_set(client->ctx->ring, &client->timer,
-                     gm_ring_now_ns(client->ctx->ring) +
-                         client->ctx->shared->config->keepalive_timeout_ns);
+        client_deadline(client, client->ctx->shared->config->keepalive_timeout_ns);
         client->state = GM_CLIENT_HEAD;
         return true;
     }
@@ -222,9 +229,7 @@ static bool client_take_head(struct gm_client *client)
         return false;
     if (!client->first_byte) {
         client->first_byte = true;
-        gm_timer_set(client->ctx->ring, &client->timer,
-                     gm_ring_now_ns(client->ctx->ring) +
-                         client->ctx->shared->config->header_timeout_ns);
+        client_deadline(client, client->ctx->shared->config->header_timeout_ns);
     }
     struct gm_http_field fields[GM_HTTP_FIELDS_MAX];
     struct gm_http_request request;
@@ -313,9 +318,7 @@ void gm_client_exchange_done(struct gm_client *client, bool clean)
     }
     client->state = GM_CLIENT_HEAD;
     client->first_byte = false;
-    gm_timer_set(client->ctx->ring, &client->timer,
-                 gm_ring_now_ns(client->ctx->ring) +
-                     client->ctx->shared->config->keepalive_timeout_ns);
+    client_deadline(client, client->ctx->shared->config->keepalive_timeout_ns);
     client_run(client);
 }
 
@@ -438,10 +441,7 @@ void gm_client_touch(struct gm_client *client)
 {
     const struct gm_server_config *config = client->ctx->shared->config;
     uint64_t span = client_owes(client) ? config->body_timeout_ns : config->idle_timeout_ns;
-    if (span == 0)
-        gm_timer_cancel(&client->timer);
-    else
-        gm_timer_set(client->ctx->ring, &client->timer, gm_ring_now_ns(client->ctx->ring) + span);
+    client_deadline(client, span);
 }
 
 static void client_expired(struct gm_timer *timer)

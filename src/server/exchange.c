@@ -19,8 +19,8 @@
  * ---------------------------------------------------------------------------------------------------------------------------
  */
 
-/* Thousands of requests may wait for their answers with a body kept for a second attempt: not in receive
- * buffers, when those are short. */
+/* Thousands of requests may wait for their answers with a body kept for a second attempt: not in
+ * receive buffers, when those are short. */
 static void exchange_evacuate(struct gm_holder *holder)
 {
     struct gm_exchange *exchange = GM_CONTAINER_OF(holder, struct gm_exchange, holder);

@@ -100,7 +100,8 @@ void gm_exchange_cancel(struct gm_exchange *exchange, enum gm_reason_code reason
  * as at any end. */
 void gm_exchange_fail(struct gm_exchange *exchange, enum gm_reason_code reason);
 
-/* Bytes of an answer have gone to the client: there will be no second attempt. For server/relay.c. */
+/* Bytes of an answer have gone to the client: there will be no second attempt. For server/relay.c.
+ */
 void gm_exchange_commit(struct gm_exchange *exchange);
 /* Both directions are over. For server/relay.c. */
 void gm_exchange_finish(struct gm_exchange *exchange);

@@ -190,7 +190,8 @@ static void relay_trailers(struct gm_exchange *exchange, gm_slice block)
     gm_slice_put(block);
 }
 
-/* The agent wants no more of the body: our direction ends here, what still comes is read and dropped. */
+/* The agent wants no more of the body: our direction ends here, what still comes is read and
+ * dropped. */
 static void relay_stop(struct gm_exchange *exchange)
 {
     if (exchange->request_done || exchange->request_stopped)

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "server/attach.h"
@@ -79,19 +81,25 @@ static void listener_closed(struct gm_listener *listener)
     (void)listener;
 }
 
-static union gm_addr listen_addr(const struct gm_server_config *config, int32_t port)
+static bool has_ipv6(void)
 {
-    union gm_addr addr = {.in6 = {.sin6_family = AF_INET6,
-                                  .sin6_port = htons((uint16_t)port),
-                                  .sin6_addr = IN6ADDR_ANY_INIT}};
-    struct in_addr v4;
-    if (inet_pton(AF_INET, config->listen_address, &v4) == 1) {
-        addr = (union gm_addr){
-            .in = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr = v4}};
-    } else {
-        (void)inet_pton(AF_INET6, config->listen_address, &addr.in6.sin6_addr);
-    }
-    return addr;
+    int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0)
+        (void)close(fd);
+    return fd >= 0;
+}
+
+union gm_addr gm_server_listen_addr(const struct gm_server_config *config, int32_t port)
+{
+    union gm_addr v6 = {.in6 = {.sin6_family = AF_INET6,
+                                .sin6_port = htons((uint16_t)port),
+                                .sin6_addr = IN6ADDR_ANY_INIT}};
+    union gm_addr v4 = {.in = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)}};
+    if (inet_pton(AF_INET, config->listen_address, &v4.in.sin_addr) == 1)
+        return v4;
+    if (inet_pton(AF_INET6, config->listen_address, &v6.in6.sin6_addr) == 1 || has_ipv6())
+        return v6;
+    return v4; /* every address of a host without IPv6 */
 }
 
 static int open_listener(struct gm_server_ring *ctx, struct gm_listener *listener, int32_t port,
@@ -99,7 +107,7 @@ static int open_listener(struct gm_server_ring *ctx, struct gm_listener *listene
 {
     listener->on_accept = on_accept;
     listener->on_closed = listener_closed;
-    union gm_addr addr = listen_addr(ctx->shared->config, port);
+    union gm_addr addr = gm_server_listen_addr(ctx->shared->config, port);
     int rc = gm_listener_open(ctx->ring, listener, &addr);
     if (rc < 0)
         gm_log_fatal("cannot listen", GM_INT("port", port),

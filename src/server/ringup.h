@@ -9,6 +9,10 @@
 int gm_server_ring_init(struct gm_ring *ring, void *arg);
 void gm_server_ring_fini(struct gm_ring *ring, void *arg);
 
+/* Where a port listens: the configured address, or all of IPv6 and IPv4 as far as the host has
+ * them. */
+union gm_addr gm_server_listen_addr(const struct gm_server_config *config, int32_t port);
+
 /* Any thread: every ring begins to drain, to be done by `shutdown_timeout_ns` from now. Once. */
 void gm_server_drain_all(struct gm_server_shared *shared);
 

@@ -47,21 +47,21 @@ static int load_keys(struct gm_server_shared *shared)
 
 /* Port 0: all rings must share one port, so it is chosen before they start and held until they
  * listen. */
-static int choose_port(int32_t *port)
+static int choose_port(const struct gm_server_config *config, int32_t *port)
 {
     if (*port != 0)
         return -1;
-    int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in6 addr = {.sin6_family = AF_INET6};
-    socklen_t len = sizeof addr;
+    union gm_addr addr = gm_server_listen_addr(config, 0);
+    socklen_t len = gm_addr_len(&addr);
     int on = 1, off = 0;
+    int fd = socket(addr.base.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -1;
     (void)setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
-    (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-    if (bind(fd, (struct sockaddr *)&addr, sizeof addr) == 0 &&
-        getsockname(fd, (struct sockaddr *)&addr, &len) == 0)
-        *port = ntohs(addr.sin6_port);
+    if (addr.base.sa_family == AF_INET6)
+        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+    if (bind(fd, &addr.base, len) == 0 && getsockname(fd, &addr.base, &len) == 0)
+        *port = ntohs(addr.base.sa_family == AF_INET6 ? addr.in6.sin6_port : addr.in.sin_port);
     return fd;
 }
 
@@ -204,8 +204,9 @@ int gm_server_main(int argc, char **argv)
     (void)pthread_sigmask(SIG_BLOCK, &signals,
                           NULL); /* inherited by every thread: only sigwait gets them */
     (void)signal(SIGPIPE, SIG_IGN);
-    int holds[] = {choose_port(&config.http_port), choose_port(&config.metrics_port),
-                   choose_port(&config.health_port)};
+    int holds[] = {choose_port(&config, &config.http_port),
+                   choose_port(&config, &config.metrics_port),
+                   choose_port(&config, &config.health_port)};
     int code = 1;
     if (load_keys(&shared) >= 0 && gm_log_start(true) == 0 && start_rings(&shared) >= 0)
         code = 0;

@@ -96,7 +96,7 @@ configure() {
     local dir=$1
     shift
     if [ -f "$dir/build.ninja" ]; then
-        meson setup --reconfigure "$dir" -Dwolfssl=$wolfssl -Dtests=true "$@" && return 0
+        meson setup --reconfigure "$dir" -Dwolfssl=$wolfssl "$@" && return 0
     fi
     rm -rf "$dir"
     meson setup "$dir" -Dwolfssl=$wolfssl "$@"
@@ -139,16 +139,16 @@ run_suites() {
         counted "tidy" python3 tests/tidy/tidy.py --self-test .
     fi
     if wanted unit || wanted e2e; then
-        if check "build release" build build && [ -x build/gimlet ]; then
+        if check "build release" build build -Dtests=true && [ -x build/gimlet ]; then
             check "hardening" is_hardened build/gimlet
         fi
     fi
     if wanted unit || wanted sim || wanted e2e; then
-        check "build asan" build $asan -Db_sanitize=address,undefined -Db_lto=false
+        check "build asan" build $asan -Dtests=true -Db_sanitize=address,undefined -Db_lto=false
     fi
     if wanted unit; then
         meson_tests "unit (asan)" $asan
-        if check "build tsan" build build-tsan -Db_sanitize=thread -Db_lto=false; then
+        if check "build tsan" build build-tsan -Dtests=true -Db_sanitize=thread -Db_lto=false; then
             meson_tests "unit (tsan)" build-tsan
         fi
         [ $wolfssl = system ] || meson_tests "bundle (release)" build unit-bundle

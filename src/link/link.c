@@ -332,11 +332,7 @@ static void link_flush(struct gm_conn *conn)
         if (!link_message(link))
             break;
     }
-    /* What stays here waits for the socket: it must be able to leave the receive buffers when those
-     * run short. */
-    if (gm_mux_ready(&link->mux))
-        gm_ring_hold(link_ring(link), &link->holder);
-    else
+    if (!gm_mux_ready(&link->mux))
         gm_ring_unhold(&link->holder);
     link_count(link);
     link_finish_drain(link);
@@ -357,6 +353,8 @@ void gm_link_kick(struct gm_link *link)
     if (link->state == LINK_ENDED)
         return;
     gm_conn_kick(&link->conn);
+    /* Until a flush finds nothing left: a full socket may keep the streams waiting from here on. */
+    gm_ring_hold(link_ring(link), &link->holder);
     uint64_t latest = gm_ring_now_ns(link_ring(link)) + GM_LINK_BUSY_SILENCE_NS;
     if (link->state == LINK_UP && link->pinged_ns == 0 && link->timer.deadline_ns > latest)
         gm_timer_set(link_ring(link), &link->timer, latest);

@@ -36,7 +36,9 @@ static void pool_judge(struct gm_pool_state *pool) {
     uint32_t unheld = gm_pool_unheld(pool);
     if (!pool->is_short && unheld < GM_POOL_SHORT(pool->count)) {
         pool->is_short = true;
+        pool->ring->store.call_others = true;
         atomic_fetch_add_explicit(&pool->ring->rings->pools_short, 1u, memory_order_relaxed);
+        atomic_fetch_add_explicit(&pool->ring->rings->short_epoch, 1u, memory_order_acq_rel);
     } else if (pool->is_short && unheld >= GM_POOL_WELL(pool->count)) {
         pool->is_short = false;
         atomic_fetch_sub_explicit(&pool->ring->rings->pools_short, 1u, memory_order_relaxed);
@@ -320,8 +322,24 @@ static void set_gauges(const struct gm_store *store) {
     gm_counter_set(GM_COUNTER_MEMORY_RESERVED_BYTES, store->reserved);
 }
 
+/* A ring that sleeps on our buffers would not see that they are short. */
+static void wake_others(struct gm_ring *ring) {
+    for (uint32_t i = 0; i < ring->rings->count; i++) {
+        struct gm_ring *other = ring->rings->ring[i];
+        if (other == ring || !gm_mailbox_must_wake(&other->mailbox)) continue;
+        gm_counter_add(GM_COUNTER_WAKES_SENT, 1);
+        other->backend->wake(ring, other);
+    }
+}
+
 void gm_store_relieve(struct gm_store *store) {
+    struct gm_ring *ring = GM_CONTAINER_OF(store, struct gm_ring, store);
     set_gauges(store);
+    store->epoch_seen = atomic_load_explicit(&ring->rings->short_epoch, memory_order_acquire);
+    if (GM_UNLIKELY(store->call_others)) {
+        store->call_others = false;
+        wake_others(ring);
+    }
     if (GM_LIKELY(!any_short(store))) return;
     struct gm_list todo, *node;
     gm_list_init(&todo);

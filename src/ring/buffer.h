@@ -51,6 +51,8 @@ struct gm_store {
     struct gm_seg_pool segs;
     struct gm_list holders;
     uint64_t reserved, reservable; /* bytes */
+    uint32_t epoch_seen;           /* of rings->short_epoch: what step 6 has acted on */
+    bool call_others;              /* a pool of ours has become short: whoever sleeps on our buffers must be woken */
     uint8_t *memory;
     size_t memory_bytes;
     void *tables; /* descriptors and stacks */

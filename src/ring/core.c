@@ -190,13 +190,22 @@ void gm_core_woken(struct gm_ring *ring) {
     ring->woken = true;
 }
 
+/* Once `sleeping` is set: has a pool become short since we last gave up what we hold? */
+static bool pressed(struct gm_ring *ring) {
+    return atomic_load_explicit(&ring->rings->short_epoch, memory_order_acquire) != ring->store.epoch_seen && !gm_list_empty(&ring->store.holders);
+}
+
 /* Waits as long as nothing is to be done; the back-end delivers. */
 static void wait_for_events(struct gm_ring *ring) {
     uint64_t next = gm_core_next_ns(ring);
     ring->waiting_ns = 0;
     if (next > ring->now_ns && gm_mailbox_sleep(&ring->mailbox)) {
-        ring->waiting_ns = next == UINT64_MAX ? GM_WAIT_FOREVER : next - ring->now_ns;
-        gm_counter_add(GM_COUNTER_SLEEPS, 1);
+        if (pressed(ring)) {
+            gm_mailbox_awake(&ring->mailbox);
+        } else {
+            ring->waiting_ns = next == UINT64_MAX ? GM_WAIT_FOREVER : next - ring->now_ns;
+            gm_counter_add(GM_COUNTER_SLEEPS, 1);
+        }
     }
     ring->woken = false;
     ring->backend->wait(ring, ring->waiting_ns);

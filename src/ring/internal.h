@@ -163,6 +163,9 @@ struct gm_rings {
 
     /* How many pools of all rings are short; written on transitions only (relaxed: a hint that step 6 looks at once per turn). */
     _Atomic uint32_t pools_short __attribute__((aligned(64)));
+    /* How often a pool has become short. Writer: the ring whose pool it is (before it wakes the sleepers); readers: all, in step 6 and again
+     * after setting `sleeping`, so that no holder sleeps through it. */
+    _Atomic uint32_t short_epoch;
 };
 
 /* ---- The turn ---------------------------------------------------------------------------------------------------------------------- */

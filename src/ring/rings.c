@@ -189,6 +189,7 @@ static struct gm_rings *rings_new(const struct gm_rings_config *config, const st
     (void)pthread_cond_init(&rings->moved, NULL);
     atomic_init(&rings->stop_asked, 0u);
     atomic_init(&rings->pools_short, 0u);
+    atomic_init(&rings->short_epoch, 0u);
     if (config->features_off != NULL && (rings->features_off = strdup(config->features_off)) == NULL) goto fail;
     rings->config.features_off = rings->features_off;
     *error = settle_config(rings, why);

@@ -322,6 +322,75 @@ CASE(foreign_buffers_come_home) {
     finish(carrier.rings);
 }
 
+/* Ring 1 holds ring 0's buffers and sleeps; when ring 0 runs short, it is woken, moves them into blocks of its own, and all bytes arrive. */
+struct hoard {
+    struct gm_chain chain; /* ring 1 */
+    struct gm_holder holder;
+    struct gm_ring *ring;
+    uint64_t checked;
+    _Atomic uint32_t evacuated;
+};
+static struct hoard hoard;
+static void hoard_evacuate(struct gm_holder *holder) {
+    (void)holder;
+    gm_ring_evacuate(hoard.ring, &hoard.chain);
+    hoard.evacuated++;
+}
+static void hoard_begin(struct gm_ring *ring, void *arg) {
+    (void)arg;
+    hoard.ring = ring;
+    gm_holder_init(&hoard.holder, hoard_evacuate);
+    gm_ring_hold(ring, &hoard.holder);
+}
+static void hoard_deliver(struct gm_mail *mail) {
+    struct parcel *parcel = GM_CONTAINER_OF(mail, struct parcel, mail);
+    uint64_t len = parcel->slice.len;
+    cr_assert(gm_chain_push(&hoard.chain, gm_ring_segs(hoard.ring), parcel->slice) == 0);
+    carrier.checked += len;
+}
+static void hoard_end(struct gm_ring *ring, void *arg) {
+    (void)arg;
+    while (hoard.chain.count > 0) {
+        gm_slice slice = gm_chain_pop(&hoard.chain, gm_ring_segs(ring));
+        if (!is_pattern(slice.data, hoard.checked, slice.len)) carrier.wrong++;
+        hoard.checked += slice.len;
+        gm_slice_put(slice);
+    }
+    gm_ring_unhold(&hoard.holder);
+}
+static void carry_to_hoard(struct gm_sock *sock, gm_slice slice) {
+    struct parcel *parcel = &carrier.parcels[carrier.sent++];
+    cr_assert_leq(carrier.sent, 4096u);
+    *parcel = (struct parcel){.mail.deliver = hoard_deliver, .slice = slice};
+    gm_ring_mail(sock->ring, 1, &parcel->mail);
+}
+static const struct gm_sock_ops hoarder_ops = {.on_recv = carry_to_hoard, .on_closed = carrier_closed, .on_recv_end = carrier_ended};
+static void open_hoarder(struct gm_ring *ring, void *arg) {
+    (void)arg;
+    cr_assert(gm_sock_open(ring, &carrier.sock, carrier.fd, &hoarder_ops) == 0);
+    gm_sock_recv(&carrier.sock, GM_POOL_CLIENT, GM_RECV_UNLIMITED);
+}
+CASE(foreign_holders_are_evacuated) {
+    memset(&carrier, 0, sizeof carrier);
+    memset(&hoard, 0, sizeof hoard);
+    carrier.rings = start(variant, 2, GM_RING_MEMORY_MIN);
+    int fd[2];
+    tcp_pair(fd);
+    carrier.fd = fd[1];
+    on_ring(carrier.rings, 1, hoard_begin, NULL);
+    on_ring(carrier.rings, 0, open_hoarder, NULL);
+    size_t total = 2u << 20; /* twice ring 0's pool */
+    for (size_t at = 0; at < total; at += 8192) write_pattern(fd[0], at, 8192);
+    WAIT_UNTIL(carrier.checked == total);
+    cr_assert_gt(hoard.evacuated, 0u);
+    on_ring(carrier.rings, 1, hoard_end, NULL);
+    cr_assert_eq(hoard.checked, total);
+    cr_assert_eq(carrier.wrong, 0u);
+    close(fd[0]);
+    WAIT_UNTIL(carrier.closed == 1);
+    finish(carrier.rings);
+}
+
 /* ---- Turns ------------------------------------------------------------------------------------------------------------------------------------------------- */
 
 static char story[64];

@@ -1,0 +1,202 @@
+"""Fixtures of the end-to-end tests. See lib/settings.py for how a run is parametrised from outside."""
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+
+from lib import settings  # noqa: E402  (the path must be set first)
+from lib.backend import Backend  # noqa: E402
+from lib.keys import Keys  # noqa: E402
+from lib.nginx import Nginx  # noqa: E402
+from lib.process import Process  # noqa: E402
+from lib.proxy import FaultProxy  # noqa: E402
+from lib.tunnel import Agent, Server, Tunnel  # noqa: E402
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "bulk: moves gigabytes; release builds only")
+    config.addinivalue_line("markers", "slow: takes more than some ten seconds; not in quick runs")
+    assert pathlib.Path(settings.GIMLET).exists(), f"{settings.GIMLET} is not there: build first, or set GIMLET_BIN"
+
+
+def pytest_report_header(config):
+    return (f"gimlet: {settings.GIMLET}{' (sanitizers)' if settings.SANITIZED else ''}, io {settings.IO}, "
+            f"rings {settings.RINGS}, lanes {settings.LANES or 'default'}")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("bulk") and settings.SANITIZED:
+            item.add_marker(pytest.mark.skip(reason="bulk transfers are measured in release builds only"))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A failure shows what every process under test has said last."""
+    report = (yield).get_result()
+    if report.failed and report.when == "call":
+        for process in list(Process.alive) + getattr(item, "ended_processes", []):
+            report.sections.append((process.name, process.tail()))
+
+
+@pytest.fixture(scope="session")
+def run_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("gimlet")
+
+
+@pytest.fixture(scope="session")
+def keys(run_dir):
+    return Keys(run_dir)
+
+
+class Shared:
+    """One tunnel for the tests that leave it as they found it; made anew when one has broken it."""
+
+    def __init__(self, run_dir, keys):
+        self.run_dir, self.keys = run_dir, keys
+        self.backend = Backend()
+        self.tunnel = None
+
+    def get(self) -> Tunnel:
+        if self.tunnel and all(p.is_alive for p in self.tunnel.processes):
+            return self.tunnel
+        self.end()
+        server = Server(self.run_dir, self.keys)
+        agent = Agent(self.run_dir, self.keys, server.agent_url, {"svc": self.backend.url})
+        server.wait_agents("svc")
+        agent.assert_io()
+        self.tunnel = Tunnel(server, agent, "svc", self.backend)
+        return self.tunnel
+
+    def end(self):
+        tunnel, self.tunnel = self.tunnel, None
+        if tunnel:
+            for process in tunnel.processes[::-1]:
+                if process.is_alive:
+                    process.dispose()
+
+
+@pytest.fixture(scope="session")
+def shared(run_dir, keys):
+    pair = Shared(run_dir, keys)
+    yield pair
+    tunnel = pair.tunnel
+    pair.tunnel = None
+    codes = [p.stop() for p in tunnel.processes[::-1] if p.is_alive] if tunnel else []
+    pair.backend.close()
+    assert all(code == 0 for code in codes), f"exit codes {codes}"
+
+
+@pytest.fixture
+def tunnel(shared, request):
+    """The shared tunnel. Afterwards it must still live, and nothing of the test may be left in it."""
+    pair = shared.get()
+    pair.backend.forget()
+    yield pair
+    request.node.ended_processes = [p for p in pair.processes if not p.is_alive]
+    pair.check()
+    try:
+        pair.server.wait_idle()
+    except AssertionError:
+        shared.end()
+        raise
+
+
+@pytest.fixture
+def backend(tunnel):
+    return tunnel.backend
+
+
+class Workshop:
+    """Makes processes of a test's own and ends them with it."""
+
+    def __init__(self, directory: pathlib.Path, keys: Keys):
+        self.directory, self.keys = directory, keys
+        self.made, self.closers = [], []
+
+    def server(self, *flags, **options) -> Server:
+        ready = options.pop("ready", True)
+        server = Server(self.directory, options.pop("keys", self.keys), *flags, ready=False, **options)
+        self.made.append(server)
+        if ready:
+            server.wait_ready()
+        return server
+
+    def agent(self, server, services, *flags, wait=True, **options) -> Agent:
+        url = server if isinstance(server, str) else server.agent_url
+        before = {} if isinstance(server, str) or not wait else server.health()["agents"]
+        agent = Agent(self.directory, options.pop("keys", self.keys), url, services, *flags, **options)
+        self.made.append(agent)
+        if wait and not isinstance(server, str):
+            for service in services:
+                server.wait_agents(service, before.get(service, 0) + 1)
+        return agent
+
+    def backend(self, script=None, **options) -> Backend:
+        backend = Backend(script, **options)
+        self.closers.append(backend.close)
+        return backend
+
+    def nginx(self, configuration: str) -> Nginx:
+        nginx = Nginx(self.directory, configuration)
+        self.closers.append(nginx.close)
+        return nginx
+
+    def proxy(self, target: int) -> FaultProxy:
+        proxy = FaultProxy(target)
+        self.closers.append(proxy.close)
+        return proxy
+
+    def process(self, name: str, argv, **options) -> Process:
+        process = Process(name, argv, self.directory, **options)
+        self.made.append(process)
+        return process
+
+    def tunnel(self, *server_flags, agent_flags=(), backend=None, target=None, service="svc", **options) -> Tunnel:
+        backend = backend or (None if target else self.backend())
+        server = self.server(*server_flags, **options)
+        agent = self.agent(server, {service: target or backend.url}, *agent_flags)
+        return Tunnel(server, agent, service, backend)
+
+    def close(self):
+        problems = []
+        for process in self.made[::-1]:
+            try:
+                process.check_alive()
+            except AssertionError as problem:
+                problems.append(str(problem))
+            try:
+                process.dispose()
+            except AssertionError as problem:
+                problems.append(str(problem))
+        for closer in self.closers[::-1]:
+            closer()
+        assert not problems, "\n".join(problems)
+
+
+@pytest.fixture
+def workshop(tmp_path, keys, request):
+    shop = Workshop(tmp_path, keys)
+    request.node.ended_processes = shop.made
+    yield shop
+    shop.close()
+
+
+@pytest.fixture
+def curl(tmp_path):
+    """Runs curl: output, or the exit code it must end with."""
+    program = shutil.which("curl")
+    if not program:
+        pytest.skip("curl is not installed")
+
+    def run(*arguments, code=0, timeout=60):
+        done = subprocess.run([program, "-sS", "--noproxy", "*", *map(str, arguments)], capture_output=True,
+                              timeout=timeout, check=False)
+        if code is not None:
+            assert done.returncode == code, (done.returncode, done.stderr.decode(), done.stdout[:500])
+        return done
+    return run

@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Runs the end-to-end tests over the pairs of {rings 1, 2} x {io_uring, epoll} x {release, sanitizers}, and once
+# more on io_uring with every optional kernel feature switched off.
+#
+#   tests/e2e/run.sh [--quick] RELEASE [ASAN] [-- PYTEST-OPTION...]
+#
+# RELEASE and ASAN are programs, or build directories that hold one. Without ASAN only release builds are run.
+# --quick leaves out what is marked slow, and runs release builds alone with each back-end once.
+# The last line is "N passed, N failed, N skipped in …".
+set -uo pipefail
+cd "$(dirname "$0")" || exit 1
+export PATH=/usr/bin:/bin:/usr/sbin:/sbin:$PATH LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
+root=$(cd ../.. && pwd)
+
+quick=0 programs=() options=()
+while [ $# -gt 0 ]; do
+    case $1 in
+        --quick) quick=1 ;;
+        --) shift; options=("$@"); break ;;
+        *)
+            program=$1
+            case $program in /*) ;; *) program=$root/$program ;; esac
+            [ ! -d "$program" ] || program=$program/gimlet
+            [ -x "$program" ] || { echo "tests/e2e/run.sh: $1: no program there" >&2; echo "1 failed"; exit 1; }
+            programs+=("$program") ;;
+    esac
+    shift
+done
+[ ${#programs[@]} -ge 1 ] || { echo "usage: tests/e2e/run.sh [--quick] RELEASE [ASAN] [-- PYTEST-OPTION...]" >&2; exit 2; }
+release=${programs[0]} asan=${programs[1]:-}
+[ $quick -eq 0 ] || asan=
+
+# What io_uring needs and this machine may refuse: said once, and those runs count as skipped.
+uring=1
+if ! "$release" server --help >/dev/null 2>&1; then
+    echo "tests/e2e/run.sh: $release does not run" >&2
+    echo "1 failed"
+    exit 1
+fi
+
+if [ $quick -eq 1 ]; then
+    plan="1:uring:$release 2:epoll:$release"
+elif [ -n "$asan" ]; then
+    plan="1:uring:$release 2:epoll:$release 2:uring:$asan 1:epoll:$asan 2:uring-min:$release"
+else
+    plan="1:uring:$release 2:epoll:$release 2:uring-min:$release"
+fi
+
+passed=0 failed=0 skipped=0 log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+number() { grep -oE "[0-9]+ $1" <<<"$2" | awk '{ n += $1 } END { print n + 0 }'; }
+
+for run in $plan; do
+    IFS=: read -r rings io program <<<"$run"
+    flavour=release
+    [ "$program" = "$release" ] || flavour=sanitizers
+    marks=()
+    [ $quick -eq 0 ] || marks=(-m "not slow")
+    printf '\n==== rings %s, %s, %s ====\n' "$rings" "$io" "$flavour"
+    GIMLET_BIN=$program GIMLET_E2E_IO=$io GIMLET_E2E_RINGS=$rings \
+        /usr/bin/python3 -m pytest -c pytest.ini -p no:cacheprovider -q -rfEs "${marks[@]}" "${options[@]}" . 2>&1 | tee "$log"
+    status=${PIPESTATUS[0]}
+    line=$(grep -E '^=* ?[0-9]+ (passed|failed|skipped|error|deselected).* in [0-9.]+s' "$log" | tail -n 1)
+    p=$(number passed "$line") s=$(number skipped "$line") f=$(number '(failed|errors?)' "$line")
+    if [ "$status" -ne 0 ] && [ "$f" -eq 0 ]; then f=1; fi
+    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+done
+
+printf '\n%d passed, %d failed, %d skipped in %ds\n' $passed $failed $skipped $SECONDS
+[ $failed -eq 0 ]

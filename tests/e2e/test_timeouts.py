@@ -1,0 +1,138 @@
+"""Every wait has an end that can be set, and says its name."""
+import time
+
+import pytest
+
+from lib.settings import SANITIZED
+from lib.wire import Truncated
+
+SLACK = 2.0 if SANITIZED else 0.8
+
+
+def took(seconds: float, since: float):
+    assert seconds - 0.1 <= time.monotonic() - since <= seconds + SLACK, f"{time.monotonic() - since:.2f} s, not {seconds}"
+
+
+def test_half_a_head_is_not_waited_for_long(workshop):
+    server = workshop.server("--header-timeout", "1s")
+    from lib.wire import Wire
+    with Wire(server.port) as wire:
+        since = time.monotonic()
+        wire.send(b"GET / HTTP/1.1\r\nHost:")
+        answer = wire.answer()
+        took(1, since)
+        assert (answer.status, answer.error) == (408, "request_timeout")
+        assert wire.expect_end() == b""
+
+
+def test_a_connection_that_never_speaks_is_closed(workshop):
+    server = workshop.server("--header-timeout", "1s", "--keepalive-timeout", "1s")
+    from lib.wire import Wire
+    with Wire(server.port) as wire:
+        since = time.monotonic()
+        assert wire.expect_end(10) == b""
+        took(1, since)
+
+
+def test_trickling_does_not_prolong_the_header_timeout(workshop):
+    server = workshop.server("--header-timeout", "1s")
+    from lib.wire import Wire
+    with Wire(server.port) as wire:
+        since = time.monotonic()
+        wire.send(b"GET / HTTP/1.1\r\nX: ")
+        with pytest.raises(OSError):
+            for _ in range(40):
+                time.sleep(0.1)
+                wire.send(b"y")
+                if time.monotonic() - since > 1.5 and wire.answer().status == 408:
+                    raise ConnectionResetError
+        assert time.monotonic() - since < 1.5 + SLACK + 1
+
+
+def test_keep_alive_ends(workshop):
+    tunnel = workshop.tunnel("--keepalive-timeout", "1s")
+    with tunnel.wire() as wire:
+        assert wire.send(tunnel.head("GET", "/echo")).answer().status == 200
+        since = time.monotonic()
+        assert wire.expect_end(10) == b""
+        took(1, since)
+
+
+def test_a_client_that_owes_its_body_gets_408(workshop):
+    tunnel = workshop.tunnel("--body-timeout", "1s")
+    with tunnel.wire() as wire:
+        since = time.monotonic()
+        wire.send(tunnel.head("POST", "/echo", "Content-Length: 10") + b"12345")
+        seen = tunnel.backend.wait_seen()
+        answer = wire.answer()
+        took(1, since)
+        assert (answer.status, answer.error) == (408, "request_timeout")
+    assert seen.gone.wait(5) and not seen.complete
+
+
+def test_a_slow_but_steady_upload_is_no_timeout(workshop):
+    tunnel = workshop.tunnel("--body-timeout", "1s")
+    with tunnel.wire() as wire:
+        wire.send(tunnel.head("POST", "/echo", "Content-Length: 20"))
+        for _ in range(20):
+            wire.send(b"x")
+            time.sleep(0.12)
+        assert wire.answer().status == 200
+
+
+def test_a_backend_that_falls_silent_before_its_head(workshop):
+    tunnel = workshop.tunnel("--idle-timeout", "1s")
+    since = time.monotonic()
+    answer = tunnel.get("/hang")
+    took(1, since)
+    assert (answer.status, answer.error) == (504, "timeout")
+    assert tunnel.backend.last().gone.wait(5), "the backend's request is cancelled"
+
+
+@pytest.mark.parametrize("coding", ["length", "chunked", "close"])
+def test_a_backend_that_falls_silent_in_its_body(workshop, coding):
+    tunnel = workshop.tunnel("--idle-timeout", "1s")
+    with tunnel.wire() as wire:
+        wire.send(tunnel.head("GET", f"/stall?coding={coding}"))
+        since = time.monotonic()
+        with pytest.raises((Truncated, ConnectionResetError)):
+            wire.answer()
+        took(1, since)
+    assert tunnel.backend.last().gone.wait(5)
+
+
+def test_an_idle_timeout_of_zero_is_none(workshop):
+    tunnel = workshop.tunnel("--idle-timeout", "0")
+    assert tunnel.get("/slow?s=1.5").body == b"at last"
+
+
+def test_the_agents_wait_for_a_head(workshop):
+    tunnel = workshop.tunnel(agent_flags=("--response-header-timeout", "1s"))
+    since = time.monotonic()
+    answer = tunnel.get("/slow?s=20")
+    took(1, since)
+    assert (answer.status, answer.error) == (504, "backend_timeout")
+
+
+def test_events_keep_a_stream_alive_beyond_the_header_timeouts(workshop):
+    tunnel = workshop.tunnel("--header-timeout", "1s", "--body-timeout", "1s", "--keepalive-timeout", "1s",
+                             agent_flags=("--response-header-timeout", "1s"))
+    assert tunnel.get("/sse?n=8&every=0.4").body.count(b"data:") == 8
+
+
+@pytest.mark.slow
+def test_a_dial_that_nobody_answers(workshop):
+    """192.0.2.0/24 is for documentation: nobody is there, or the network says so at once."""
+    tunnel = workshop.tunnel(target="http://192.0.2.1:9", agent_flags=("--connect-timeout", "1s"))
+    since = time.monotonic()
+    answer = tunnel.get("/")
+    assert time.monotonic() - since < 2 * 1 + SLACK + 1
+    assert (answer.status, answer.error) == (502, "backend_connect")
+
+
+def test_pooled_connections_are_given_up(workshop):
+    tunnel = workshop.tunnel(agent_flags=("--backend-idle-timeout", "500ms"))
+    from lib.settings import wait_until
+    tunnel.get("/echo")
+    assert tunnel.backend.open == 1
+    wait_until(lambda: tunnel.backend.open == 0, "the idle backend connection is closed", 5)

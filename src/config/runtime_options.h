@@ -20,7 +20,7 @@
  */
 #define GM_CONFIG_REQUESTS_MAX INT64_C(1000000000)
 /* One ring's memory: below 4 MiB its buffer pools do not fit; 64 GiB is a whole machine. */
-#define GM_CONFIG_RING_MEMORY_MIN GM_MIB(4)
+#define GM_CONFIG_RING_MEMORY_MIN GM_MIB(8)
 #define GM_CONFIG_RING_MEMORY_MAX GM_GIB(64)
 #define GM_CONFIG_LOG_RATE_MAX    1000000
 

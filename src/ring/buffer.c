@@ -1,7 +1,7 @@
 /* Pools, blocks, reservations, holders and evacuation of one ring.
  *
- * Owner: the ring's thread; pool_on_return alone runs on other threads and touches nothing but the descriptor's mail node.
- * Invariants: see buffer.h. */
+ * Owner: the ring's thread; pool_on_return alone runs on other threads and touches nothing but the
+ * descriptor's mail node. Invariants: see buffer.h. */
 #include "ring/buffer.h"
 
 #include <errno.h>
@@ -19,20 +19,24 @@
 #endif
 #ifdef GM_POISONS
 #include <sanitizer/asan_interface.h>
-#define GM_POISON(p, n) ASAN_POISON_MEMORY_REGION((p), (n))
+#define GM_POISON(p, n)   ASAN_POISON_MEMORY_REGION((p), (n))
 #define GM_UNPOISON(p, n) ASAN_UNPOISON_MEMORY_REGION((p), (n))
 #else
-#define GM_POISON(p, n) ((void)(p), (void)(n))
+#define GM_POISON(p, n)   ((void)(p), (void)(n))
 #define GM_UNPOISON(p, n) ((void)(p), (void)(n))
 #endif
 
 _Thread_local struct gm_ring *gm_ring_current;
 
-/* ---- Pools ---------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Pools
+ * ----------------------------------------------------------------------------------------------------------------------------
+ */
 
 /* A receive pool has changed: notes the two thresholds where others will see them. */
-static void pool_judge(struct gm_pool_state *pool) {
-    if (pool->kind > GM_STORE_LINK) return;
+static void pool_judge(struct gm_pool_state *pool)
+{
+    if (pool->kind > GM_STORE_LINK)
+        return;
     uint32_t unheld = gm_pool_unheld(pool);
     if (!pool->is_short && unheld < GM_POOL_SHORT(pool->count)) {
         pool->is_short = true;
@@ -45,7 +49,8 @@ static void pool_judge(struct gm_pool_state *pool) {
     }
 }
 
-static void pool_on_free(struct gm_buf_home *home, struct gm_buf *buf) {
+static void pool_on_free(struct gm_buf_home *home, struct gm_buf *buf)
+{
     struct gm_pool_state *pool = GM_CONTAINER_OF(home, struct gm_pool_state, home);
     GM_POISON(buf->data, buf->size);
     pool->stack[pool->free_count++] = buf->index;
@@ -53,17 +58,25 @@ static void pool_on_free(struct gm_buf_home *home, struct gm_buf *buf) {
     pool_judge(pool);
 }
 
-static void pool_on_return(struct gm_buf_home *home, struct gm_buf *buf) {
+static void pool_on_return(struct gm_buf_home *home, struct gm_buf *buf)
+{
     struct gm_pool_state *pool = GM_CONTAINER_OF(home, struct gm_pool_state, home);
     struct gm_ring *here = gm_ring_current;
-    if (here != NULL && here->rings == pool->ring->rings) gm_ring_mail(here, home->ring, &buf->mail);
-    else gm_rings_mail(pool->ring->rings, home->ring, &buf->mail);
+    if (here != NULL && here->rings == pool->ring->rings)
+        gm_ring_mail(here, home->ring, &buf->mail);
+    else
+        gm_rings_mail(pool->ring->rings, home->ring, &buf->mail);
 }
 
-static void buf_deliver(struct gm_mail *mail) { gm_buf_collect(GM_CONTAINER_OF(mail, struct gm_buf, mail)); }
+static void buf_deliver(struct gm_mail *mail)
+{
+    gm_buf_collect(GM_CONTAINER_OF(mail, struct gm_buf, mail));
+}
 
-static struct gm_buf *pool_pop(struct gm_pool_state *pool) {
-    if (pool->free_count == 0) return NULL;
+static struct gm_buf *pool_pop(struct gm_pool_state *pool)
+{
+    if (pool->free_count == 0)
+        return NULL;
     struct gm_buf *buf = &pool->bufs[pool->stack[--pool->free_count]];
     GM_ASSERT(buf->refs == 0);
     buf->refs = 1;
@@ -71,23 +84,28 @@ static struct gm_buf *pool_pop(struct gm_pool_state *pool) {
     return buf;
 }
 
-struct gm_buf *gm_store_take(struct gm_store *store, enum gm_store_pool which) {
+struct gm_buf *gm_store_take(struct gm_store *store, enum gm_store_pool which)
+{
     struct gm_pool_state *pool = &store->pools[which];
     struct gm_buf *buf = pool_pop(pool);
-    if (buf == NULL) return NULL;
+    if (buf == NULL)
+        return NULL;
     GM_UNPOISON(buf->data, buf->size);
     pool_judge(pool);
     return buf;
 }
 
-struct gm_buf *gm_store_lend(struct gm_store *store, enum gm_pool which) {
+struct gm_buf *gm_store_lend(struct gm_store *store, enum gm_pool which)
+{
     struct gm_pool_state *pool = &store->pools[which];
     struct gm_buf *buf = pool_pop(pool);
-    if (buf != NULL) pool->lent++;
+    if (buf != NULL)
+        pool->lent++;
     return buf;
 }
 
-gm_slice gm_store_filled(struct gm_store *store, struct gm_buf *buf, uint32_t len, bool last) {
+gm_slice gm_store_filled(struct gm_store *store, struct gm_buf *buf, uint32_t len, bool last)
+{
     struct gm_pool_state *pool = GM_CONTAINER_OF(buf->home, struct gm_pool_state, home);
     GM_ASSERT(pool->ring == GM_CONTAINER_OF(store, struct gm_ring, store) && buf->refs > 0);
     GM_ASSERT(len <= buf->size - buf->fill && (len > 0 || last));
@@ -107,32 +125,44 @@ gm_slice gm_store_filled(struct gm_store *store, struct gm_buf *buf, uint32_t le
     return slice;
 }
 
-/* ---- Carving -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Carving
+ * --------------------------------------------------------------------------------------------------------------------------
+ */
 
 struct carve {
     uint32_t count, buf_bytes;
 };
 
-static void *map_lazily(size_t bytes) {
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+static void *map_lazily(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
     return p == MAP_FAILED ? NULL : p;
 }
 
 /* How memory_bytes is shared out; see the table in buffer.h. */
-static size_t plan(uint64_t memory_bytes, struct carve out[GM_STORE_POOLS]) {
+static size_t plan(uint64_t memory_bytes, struct carve out[GM_STORE_POOLS])
+{
     uint64_t segs = memory_bytes / GM_STORE_SEG_SHARE;
-    out[GM_STORE_CLIENT] = (struct carve){(uint32_t)(memory_bytes / GM_STORE_CLIENT_SHARE / GM_CLIENT_BUF_BYTES), GM_CLIENT_BUF_BYTES};
-    out[GM_STORE_LINK] = (struct carve){(uint32_t)(memory_bytes / GM_STORE_LINK_SHARE / GM_LINK_BUF_BYTES), GM_LINK_BUF_BYTES};
-    out[GM_STORE_HEAD] = (struct carve){(uint32_t)(memory_bytes / GM_STORE_HEAD_SHARE / GM_BLOCK_HEAD_BYTES), GM_BLOCK_HEAD_BYTES};
+    out[GM_STORE_CLIENT] =
+        (struct carve){(uint32_t)(memory_bytes / GM_STORE_CLIENT_SHARE / GM_CLIENT_BUF_BYTES),
+                       GM_CLIENT_BUF_BYTES};
+    out[GM_STORE_LINK] = (struct carve){
+        (uint32_t)(memory_bytes / GM_STORE_LINK_SHARE / GM_LINK_BUF_BYTES), GM_LINK_BUF_BYTES};
+    out[GM_STORE_HEAD] = (struct carve){
+        (uint32_t)(memory_bytes / GM_STORE_HEAD_SHARE / GM_BLOCK_HEAD_BYTES), GM_BLOCK_HEAD_BYTES};
     uint64_t used = segs;
-    for (unsigned i = 0; i < GM_STORE_POOLS; i++) used += (uint64_t)out[i].count * out[i].buf_bytes;
+    for (unsigned i = 0; i < GM_STORE_POOLS; i++)
+        used += (uint64_t)out[i].count * out[i].buf_bytes;
     uint32_t small = (uint32_t)((memory_bytes - used) / GM_BLOCK_SMALL_BYTES);
     out[GM_STORE_CORK] = (struct carve){small / GM_STORE_CORK_SHARE, GM_BLOCK_SMALL_BYTES};
-    out[GM_STORE_EVACUATION] = (struct carve){small - small / GM_STORE_CORK_SHARE, GM_BLOCK_SMALL_BYTES};
+    out[GM_STORE_EVACUATION] =
+        (struct carve){small - small / GM_STORE_CORK_SHARE, GM_BLOCK_SMALL_BYTES};
     return (size_t)segs;
 }
 
-static void pool_init(struct gm_pool_state *pool, const struct gm_ring *ring) {
+static void pool_init(struct gm_pool_state *pool, const struct gm_ring *ring)
+{
     pool->home = (struct gm_buf_home){ring->index, pool_on_free, pool_on_return};
     for (uint32_t i = 0; i < pool->count; i++) {
         struct gm_buf *buf = &pool->bufs[i];
@@ -149,13 +179,16 @@ static void pool_init(struct gm_pool_state *pool, const struct gm_ring *ring) {
     GM_POISON(pool->memory, (size_t)pool->count * pool->buf_bytes);
 }
 
-int gm_store_init(struct gm_store *store, struct gm_ring *ring, uint64_t memory_bytes) {
+int gm_store_init(struct gm_store *store, struct gm_ring *ring, uint64_t memory_bytes)
+{
     struct carve shares[GM_STORE_POOLS] = {0};
-    if (memory_bytes < GM_RING_MEMORY_MIN) return -GM_E_CONFIG;
+    if (memory_bytes < GM_RING_MEMORY_MIN)
+        return -GM_E_CONFIG;
     *store = (struct gm_store){0};
     gm_list_init(&store->holders);
     size_t segs = plan(memory_bytes, shares), entries = 0;
-    for (unsigned i = 0; i < GM_STORE_POOLS; i++) entries += shares[i].count;
+    for (unsigned i = 0; i < GM_STORE_POOLS; i++)
+        entries += shares[i].count;
     store->memory_bytes = memory_bytes;
     store->tables_bytes = entries * (sizeof(struct gm_buf) + sizeof(uint32_t));
     store->memory = map_lazily(store->memory_bytes);
@@ -169,7 +202,8 @@ int gm_store_init(struct gm_store *store, struct gm_ring *ring, uint64_t memory_
     uint32_t *stack = (uint32_t *)(void *)(bufs + entries);
     for (unsigned i = 0; i < GM_STORE_POOLS; i++) {
         struct gm_pool_state *pool = &store->pools[i];
-        *pool = (struct gm_pool_state){.ring = ring, .bufs = bufs, .memory = at, .stack = stack, .kind = (uint8_t)i};
+        *pool = (struct gm_pool_state){
+            .ring = ring, .bufs = bufs, .memory = at, .stack = stack, .kind = (uint8_t)i};
         pool->count = shares[i].count;
         pool->buf_bytes = shares[i].buf_bytes;
         pool_init(pool, ring);
@@ -183,66 +217,99 @@ int gm_store_init(struct gm_store *store, struct gm_ring *ring, uint64_t memory_
     return 0;
 }
 
-void gm_store_fini(struct gm_store *store) {
+void gm_store_fini(struct gm_store *store)
+{
     if (store->memory != NULL) {
         GM_UNPOISON(store->memory, store->memory_bytes);
         for (unsigned i = 0; i < GM_STORE_POOLS; i++) {
             struct gm_pool_state *pool = &store->pools[i];
-            if (pool->is_short) atomic_fetch_sub_explicit(&pool->ring->rings->pools_short, 1u, memory_order_relaxed);
+            if (pool->is_short)
+                atomic_fetch_sub_explicit(&pool->ring->rings->pools_short, 1u,
+                                          memory_order_relaxed);
         }
         (void)munmap(store->memory, store->memory_bytes);
     }
-    if (store->tables != NULL) (void)munmap(store->tables, store->tables_bytes);
+    if (store->tables != NULL)
+        (void)munmap(store->tables, store->tables_bytes);
     *store = (struct gm_store){0};
 }
 
-/* ---- Blocks and reservations ------------------------------------------------------------------------------------------------------------ */
+/* ---- Blocks and reservations
+ * ------------------------------------------------------------------------------------------------------------
+ */
 
-struct gm_buf *gm_ring_block(struct gm_ring *ring, enum gm_block kind) {
+struct gm_buf *gm_ring_block(struct gm_ring *ring, enum gm_block kind)
+{
     return gm_store_take(&ring->store, kind == GM_BLOCK_SMALL ? GM_STORE_CORK : GM_STORE_HEAD);
 }
 
-struct gm_seg_pool *gm_ring_segs(struct gm_ring *ring) { return &ring->store.segs; }
+struct gm_seg_pool *gm_ring_segs(struct gm_ring *ring)
+{
+    return &ring->store.segs;
+}
 
-bool gm_ring_reserve(struct gm_ring *ring, size_t bytes) {
+bool gm_ring_reserve(struct gm_ring *ring, size_t bytes)
+{
     struct gm_store *store = &ring->store;
-    if (bytes > store->reservable - store->reserved) return false;
+    if (bytes > store->reservable - store->reserved)
+        return false;
     store->reserved += bytes;
     return true;
 }
 
-void gm_ring_unreserve(struct gm_ring *ring, size_t bytes) {
+void gm_ring_unreserve(struct gm_ring *ring, size_t bytes)
+{
     GM_ASSERT(bytes <= ring->store.reserved);
     ring->store.reserved -= bytes;
 }
 
-size_t gm_ring_reservable(const struct gm_ring *ring) { return (size_t)(ring->store.reservable - ring->store.reserved); }
-size_t gm_ring_reserve_total(const struct gm_ring *ring) { return (size_t)ring->store.reservable; }
+size_t gm_ring_reservable(const struct gm_ring *ring)
+{
+    return (size_t)(ring->store.reservable - ring->store.reserved);
+}
+size_t gm_ring_reserve_total(const struct gm_ring *ring)
+{
+    return (size_t)ring->store.reservable;
+}
 
-/* ---- Evacuation -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Evacuation
+ * --------------------------------------------------------------------------------------------------------------------------
+ */
 
-void gm_holder_init(struct gm_holder *holder, void (*evacuate)(struct gm_holder *holder)) {
+void gm_holder_init(struct gm_holder *holder, void (*evacuate)(struct gm_holder *holder))
+{
     gm_list_init(&holder->node);
     holder->evacuate = evacuate;
 }
 
-void gm_ring_hold(struct gm_ring *ring, struct gm_holder *holder) {
-    if (gm_list_empty(&holder->node)) gm_list_push_back(&ring->store.holders, &holder->node);
+void gm_ring_hold(struct gm_ring *ring, struct gm_holder *holder)
+{
+    if (gm_list_empty(&holder->node))
+        gm_list_push_back(&ring->store.holders, &holder->node);
 }
 
-void gm_ring_unhold(struct gm_holder *holder) { gm_list_remove(&holder->node); }
+void gm_ring_unhold(struct gm_holder *holder)
+{
+    gm_list_remove(&holder->node);
+}
 
-/* Does the slice pin a receive buffer, ours or another ring's? Tests' own buffers have other homes. */
-static bool pins_receive(gm_slice slice) {
-    if (slice.buf == NULL || slice.buf->home->on_free != pool_on_free) return false;
+/* Does the slice pin a receive buffer, ours or another ring's? Tests' own buffers have other homes.
+ */
+static bool pins_receive(gm_slice slice)
+{
+    if (slice.buf == NULL || slice.buf->home->on_free != pool_on_free)
+        return false;
     return GM_CONTAINER_OF(slice.buf->home, struct gm_pool_state, home)->kind <= GM_STORE_LINK;
 }
 
 /* The evacuation block that the chain ends in, when it has room behind its last slice. */
-static struct gm_buf *packing_block(struct gm_store *store, gm_slice last) {
+static struct gm_buf *packing_block(struct gm_store *store, gm_slice last)
+{
     struct gm_buf *buf = last.buf;
-    if (buf == NULL || buf->home != &store->pools[GM_STORE_EVACUATION].home) return NULL;
-    if (last.data + last.len != buf->data + buf->fill || buf->fill == buf->size) return NULL;
+    if (buf == NULL || buf->home != &store->pools[GM_STORE_EVACUATION].home)
+        return NULL;
+    if (last.data + last.len != buf->data + buf->fill || buf->fill == buf->size)
+        return NULL;
     return buf;
 }
 
@@ -253,21 +320,31 @@ struct mover {
 };
 
 /* Segments that hold `slices` more entries at the end of a chain. */
-static uint32_t segs_for(uint32_t slices) { return slices / GM_SEG_SLICES + 2u; }
+static uint32_t segs_for(uint32_t slices)
+{
+    return slices / GM_SEG_SLICES + 2u;
+}
 
-static void mover_push(struct mover *mover, gm_slice slice) {
+static void mover_push(struct mover *mover, gm_slice slice)
+{
     int r = gm_chain_push(&mover->out, &mover->store->segs, slice);
     GM_ASSERT(r == 0); /* counted before */
     mover->last = slice;
 }
 
-/* Copies the slice into packed blocks and releases it; false when blocks or segments are short (nothing has happened). */
-static bool mover_copy(struct mover *mover, gm_slice slice) {
+/* Copies the slice into packed blocks and releases it; false when blocks or segments are short
+ * (nothing has happened). */
+static bool mover_copy(struct mover *mover, gm_slice slice)
+{
     struct gm_store *store = mover->store;
     struct gm_buf *block = packing_block(store, mover->last);
     uint32_t room = block == NULL ? 0 : block->size - block->fill;
-    uint32_t blocks = slice.len <= room ? 0 : (slice.len - room + GM_BLOCK_SMALL_BYTES - 1u) / GM_BLOCK_SMALL_BYTES;
-    if (gm_store_free_count(store, GM_STORE_EVACUATION) < blocks || store->segs.free_count < segs_for(blocks + 1u)) return false;
+    uint32_t blocks = slice.len <= room
+                          ? 0
+                          : (slice.len - room + GM_BLOCK_SMALL_BYTES - 1u) / GM_BLOCK_SMALL_BYTES;
+    if (gm_store_free_count(store, GM_STORE_EVACUATION) < blocks ||
+        store->segs.free_count < segs_for(blocks + 1u))
+        return false;
     const uint8_t *from = slice.data;
     uint32_t left = slice.len;
     while (left > 0) {
@@ -293,46 +370,57 @@ static bool mover_copy(struct mover *mover, gm_slice slice) {
     return true;
 }
 
-void gm_ring_evacuate(struct gm_ring *ring, struct gm_chain *chain) {
+void gm_ring_evacuate(struct gm_ring *ring, struct gm_chain *chain)
+{
     struct gm_store *store = &ring->store;
     struct mover mover = {.store = store};
     uint32_t left = chain->count;
     /* What stays is moved over as it is: that needs a segment more than there are now, at most. */
-    if (store->segs.free_count < segs_for(0)) return;
+    if (store->segs.free_count < segs_for(0))
+        return;
     for (; left > 0; left--) {
         gm_slice slice = gm_chain_pop(chain, &store->segs);
-        if (!pins_receive(slice) || !mover_copy(&mover, slice)) mover_push(&mover, slice);
+        if (!pins_receive(slice) || !mover_copy(&mover, slice))
+            mover_push(&mover, slice);
     }
     GM_ASSERT(chain->count == 0);
     *chain = mover.out;
 }
 
-static bool any_short(struct gm_store *store) {
+static bool any_short(struct gm_store *store)
+{
     struct gm_ring *ring = GM_CONTAINER_OF(store, struct gm_ring, store);
     return atomic_load_explicit(&ring->rings->pools_short, memory_order_relaxed) > 0;
 }
 
-static void set_gauges(const struct gm_store *store) {
+static void set_gauges(const struct gm_store *store)
+{
     const struct gm_pool_state *p = store->pools;
-    gm_counter_set(GM_COUNTER_BUFFERS_IN_USE_CLIENT, p[GM_STORE_CLIENT].count - gm_pool_unheld(&p[GM_STORE_CLIENT]));
-    gm_counter_set(GM_COUNTER_BUFFERS_IN_USE_LINK, p[GM_STORE_LINK].count - gm_pool_unheld(&p[GM_STORE_LINK]));
+    gm_counter_set(GM_COUNTER_BUFFERS_IN_USE_CLIENT,
+                   p[GM_STORE_CLIENT].count - gm_pool_unheld(&p[GM_STORE_CLIENT]));
+    gm_counter_set(GM_COUNTER_BUFFERS_IN_USE_LINK,
+                   p[GM_STORE_LINK].count - gm_pool_unheld(&p[GM_STORE_LINK]));
     uint64_t blocks = 0;
-    for (unsigned i = GM_STORE_CORK; i < GM_STORE_POOLS; i++) blocks += p[i].count - p[i].free_count;
+    for (unsigned i = GM_STORE_CORK; i < GM_STORE_POOLS; i++)
+        blocks += p[i].count - p[i].free_count;
     gm_counter_set(GM_COUNTER_BLOCKS_IN_USE, blocks);
     gm_counter_set(GM_COUNTER_MEMORY_RESERVED_BYTES, store->reserved);
 }
 
 /* A ring that sleeps on our buffers would not see that they are short. */
-static void wake_others(struct gm_ring *ring) {
+static void wake_others(struct gm_ring *ring)
+{
     for (uint32_t i = 0; i < ring->rings->count; i++) {
         struct gm_ring *other = ring->rings->ring[i];
-        if (other == ring || !gm_mailbox_must_wake(&other->mailbox)) continue;
+        if (other == ring || !gm_mailbox_must_wake(&other->mailbox))
+            continue;
         gm_counter_add(GM_COUNTER_WAKES_SENT, 1);
         other->backend->wake(ring, other);
     }
 }
 
-void gm_store_relieve(struct gm_store *store) {
+void gm_store_relieve(struct gm_store *store)
+{
     struct gm_ring *ring = GM_CONTAINER_OF(store, struct gm_ring, store);
     set_gauges(store);
     store->epoch_seen = atomic_load_explicit(&ring->rings->short_epoch, memory_order_acquire);
@@ -340,15 +428,17 @@ void gm_store_relieve(struct gm_store *store) {
         store->call_others = false;
         wake_others(ring);
     }
-    if (GM_LIKELY(!any_short(store))) return;
+    if (GM_LIKELY(!any_short(store)))
+        return;
     struct gm_list todo, *node;
     gm_list_init(&todo);
     gm_list_splice_back(&todo, &store->holders);
-    /* Whoever has had its turn goes behind whoever has not. A foreign pool is relieved by mail, so its flag stays up for a while: the bound
-     * keeps one turn short. */
+    /* Whoever has had its turn goes behind whoever has not. A foreign pool is relieved by mail, so
+     * its flag stays up for a while: the bound keeps one turn short. */
     for (uint32_t asked = 0; asked < GM_RELIEVE_MAX && any_short(store); asked++) {
         node = gm_list_pop_front(&todo);
-        if (node == NULL) break;
+        if (node == NULL)
+            break;
         gm_list_push_back(&store->holders, node);
         struct gm_holder *holder = GM_CONTAINER_OF(node, struct gm_holder, node);
         holder->evacuate(holder);

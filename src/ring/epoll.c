@@ -1,10 +1,13 @@
-/* The epoll back-end: the same completions as io_uring, for kernels and seccomp profiles that forbid it.
+/* The epoll back-end: the same completions as io_uring, for kernels and seccomp profiles that
+ * forbid it.
  *
- * Owner: the ring's thread; only `wake` is called by others. Every socket is registered once, edge-triggered, for everything: one epoll_ctl in
- * a socket's life, none in steady state. What an edge has told is kept in the socket's flags until the kernel says EAGAIN.
- * Invariants: a socket with EP_READY is on `ready` (it may have bytes and has a grant, or is a listener with connections waiting); a socket
- * with EP_STARVED is on ring->starved (a grant, but no buffer); a send is tried inside gm_sock_send and its result told by the next wait, in
- * order; nothing is delivered outside wait. A closed descriptor leaves the epoll set by itself; a detached one is taken out. */
+ * Owner: the ring's thread; only `wake` is called by others. Every socket is registered once,
+ * edge-triggered, for everything: one epoll_ctl in a socket's life, none in steady state. What an
+ * edge has told is kept in the socket's flags until the kernel says EAGAIN. Invariants: a socket
+ * with EP_READY is on `ready` (it may have bytes and has a grant, or is a listener with connections
+ * waiting); a socket with EP_STARVED is on ring->starved (a grant, but no buffer); a send is tried
+ * inside gm_sock_send and its result told by the next wait, in order; nothing is delivered outside
+ * wait. A closed descriptor leaves the epoll set by itself; a detached one is taken out. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -20,24 +23,32 @@
 #include "ring/internal.h"
 
 #define EP_READABLE GM_SOCK_BACKEND_BIT(0) /* an edge came and no EAGAIN since */
-#define EP_HUP GM_SOCK_BACKEND_BIT(1)      /* RDHUP, HUP or ERR was seen: read on to the end, or tell a paused owner */
-#define EP_BLOCKED GM_SOCK_BACKEND_BIT(2)  /* a send was short: EPOLLOUT is passed on */
-#define EP_READY GM_SOCK_BACKEND_BIT(3)
+#define EP_HUP                                                                                     \
+    GM_SOCK_BACKEND_BIT(                                                                           \
+        1) /* RDHUP, HUP or ERR was seen: read on to the end, or tell a paused owner */
+#define EP_BLOCKED GM_SOCK_BACKEND_BIT(2) /* a send was short: EPOLLOUT is passed on */
+#define EP_READY   GM_SOCK_BACKEND_BIT(3)
 #define EP_STARVED GM_SOCK_BACKEND_BIT(4)
-#define EP_WATCHED GM_SOCK_BACKEND_BIT(5)  /* in the epoll set */
-#define EP_TOLD GM_SOCK_BACKEND_BIT(6)     /* how the connect went has been told: what a failed socket reports later means nothing */
+#define EP_WATCHED GM_SOCK_BACKEND_BIT(5) /* in the epoll set */
+#define EP_TOLD                                                                                    \
+    GM_SOCK_BACKEND_BIT(6) /* how the connect went has been told: what a failed socket reports     \
+                              later means nothing */
 
-/* One batch of epoll_wait: 6 KiB of stack-like memory, read once, in cache. What does not fit comes next turn, the kernel rotates. */
+/* One batch of epoll_wait: 6 KiB of stack-like memory, read once, in cache. What does not fit comes
+ * next turn, the kernel rotates. */
 #define EPOLL_EVENTS 512
-/* Bytes one socket may receive per turn before the others have theirs: one link buffer, four client buffers. */
+/* Bytes one socket may receive per turn before the others have theirs: one link buffer, four client
+ * buffers. */
 #define EPOLL_TURN_BYTES (64u << 10)
 /* Connections one listener may accept per turn. */
 #define EPOLL_TURN_ACCEPTS 64u
-/* Connections a closing listener takes at most; a flood must not keep it open. Above net.core.somaxconn's default of 4,096. */
+/* Connections a closing listener takes at most; a flood must not keep it open. Above
+ * net.core.somaxconn's default of 4,096. */
 #define EPOLL_DRAIN_MAX 8192u
-/* No descriptor or memory for an accept: looked at again after this, or as soon as one of ours is closed. */
+/* No descriptor or memory for an accept: looked at again after this, or as soon as one of ours is
+ * closed. */
 #define EPOLL_ACCEPT_RETRY_NS 100000000ull
-#define EPOLL_WAKE UINT64_MAX /* event data of the ring's eventfd */
+#define EPOLL_WAKE            UINT64_MAX /* event data of the ring's eventfd */
 
 enum done_kind { DONE_SENT, DONE_CONNECTED };
 
@@ -50,18 +61,26 @@ struct epoll_done {
 struct epoll_state {
     int fd;
     uint32_t done_count, done_max;
-    struct epoll_done *done;        /* results to be told by the next wait, in order; lazily touched mapping */
-    struct gm_list ready;           /* gm_sock.node */
-    struct gm_list stalled;         /* listeners that found no descriptor */
-    struct gm_buf *fill[GM_POOL_COUNT]; /* the buffer that small receives share; one reference is ours */
+    struct epoll_done
+        *done; /* results to be told by the next wait, in order; lazily touched mapping */
+    struct gm_list ready;   /* gm_sock.node */
+    struct gm_list stalled; /* listeners that found no descriptor */
+    struct gm_buf
+        *fill[GM_POOL_COUNT]; /* the buffer that small receives share; one reference is ours */
     struct epoll_event events[EPOLL_EVENTS];
 };
 
-static struct epoll_state *state_of(const struct gm_ring *ring) { return ring->backend_state; }
+static struct epoll_state *state_of(const struct gm_ring *ring)
+{
+    return ring->backend_state;
+}
 
-/* ---- Open, close ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- Open, close
+ * ----------------------------------------------------------------------------------------------------------------------
+ */
 
-static int epoll_open(struct gm_ring *ring, char *why) {
+static int epoll_open(struct gm_ring *ring, char *why)
+{
     int rc;
     struct epoll_state *state = calloc(1, sizeof *state);
     if (state == NULL) {
@@ -70,9 +89,11 @@ static int epoll_open(struct gm_ring *ring, char *why) {
     }
     gm_list_init(&state->ready);
     gm_list_init(&state->stalled);
-    /* A socket has at most one result waiting; a row that was freed and taken again within a turn may have left one more. */
+    /* A socket has at most one result waiting; a row that was freed and taken again within a turn
+     * may have left one more. */
     state->done_max = 2 * ring->socks_max;
-    state->done = mmap(NULL, state->done_max * sizeof *state->done, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    state->done = mmap(NULL, state->done_max * sizeof *state->done, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (state->done == MAP_FAILED) {
         rc = -errno;
         goto fail_state;
@@ -97,15 +118,21 @@ fail_done:
 fail_state:
     free(state);
 fail:
-    (void)snprintf(why, GM_WHY_BYTES, "epoll cannot be set up: %s (check the limits on open files, `ulimit -n`, and on memory)", strerror(-rc));
+    (void)snprintf(
+        why, GM_WHY_BYTES,
+        "epoll cannot be set up: %s (check the limits on open files, `ulimit -n`, and on memory)",
+        strerror(-rc));
     return rc;
 }
 
-static void epoll_close(struct gm_ring *ring) {
+static void epoll_close(struct gm_ring *ring)
+{
     struct epoll_state *state = state_of(ring);
-    if (state == NULL) return;
+    if (state == NULL)
+        return;
     for (unsigned pool = 0; pool < GM_POOL_COUNT; pool++) {
-        if (state->fill[pool] != NULL) gm_buf_put(state->fill[pool]);
+        if (state->fill[pool] != NULL)
+            gm_buf_put(state->fill[pool]);
     }
     (void)close(state->fd);
     (void)munmap(state->done, state->done_max * sizeof *state->done);
@@ -113,51 +140,75 @@ static void epoll_close(struct gm_ring *ring) {
     ring->backend_state = NULL;
 }
 
-/* ---- Queues ----------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Queues
+ * -----------------------------------------------------------------------------------------------------------------------------
+ */
 
-static void sock_unqueue(struct gm_sock *sock) {
+static void sock_unqueue(struct gm_sock *sock)
+{
     gm_list_remove(&sock->node);
     sock->flags &= ~(EP_READY | EP_STARVED);
 }
 
-static void sock_make_ready(struct epoll_state *state, struct gm_sock *sock) {
-    if (sock->flags & (EP_READY | EP_STARVED)) return;
+static void sock_make_ready(struct epoll_state *state, struct gm_sock *sock)
+{
+    if (sock->flags & (EP_READY | EP_STARVED))
+        return;
     sock->flags |= EP_READY;
     gm_list_push_back(&state->ready, &sock->node);
 }
 
 /* Listeners that found no descriptor keep EP_READY: they only change lists. */
-static void stalled_retry(struct epoll_state *state) { gm_list_splice_back(&state->ready, &state->stalled); }
-
-static void done_push(struct gm_sock *sock, enum done_kind kind, int32_t result) {
-    struct epoll_state *state = state_of(sock->ring);
-    GM_ASSERT(state->done_count < state->done_max);
-    state->done[state->done_count++] = (struct epoll_done){sock->index, gm_core_generation(sock), result, kind};
+static void stalled_retry(struct epoll_state *state)
+{
+    gm_list_splice_back(&state->ready, &state->stalled);
 }
 
-static int sock_watch(struct gm_sock *sock) {
-    uint32_t events = (sock->flags & GM_SOCK_LISTENER) ? EPOLLIN | EPOLLET : EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
-    struct epoll_event event = {.events = events, .data.u64 = (uint64_t)gm_core_generation(sock) << 32 | sock->index};
-    if (epoll_ctl(state_of(sock->ring)->fd, EPOLL_CTL_ADD, sock->fd, &event) < 0) return -errno;
+static void done_push(struct gm_sock *sock, enum done_kind kind, int32_t result)
+{
+    struct epoll_state *state = state_of(sock->ring);
+    GM_ASSERT(state->done_count < state->done_max);
+    state->done[state->done_count++] =
+        (struct epoll_done){sock->index, gm_core_generation(sock), result, kind};
+}
+
+static int sock_watch(struct gm_sock *sock)
+{
+    uint32_t events = (sock->flags & GM_SOCK_LISTENER) ? EPOLLIN | EPOLLET
+                                                       : EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+    struct epoll_event event = {.events = events,
+                                .data.u64 = (uint64_t)gm_core_generation(sock) << 32 | sock->index};
+    if (epoll_ctl(state_of(sock->ring)->fd, EPOLL_CTL_ADD, sock->fd, &event) < 0)
+        return -errno;
     sock->flags |= EP_WATCHED;
     return 0;
 }
 
 /* accept and connect would wait on a blocking descriptor; receives and sends say MSG_DONTWAIT. */
-static int fd_nonblocking(int fd) {
+static int fd_nonblocking(int fd)
+{
     int flags = fcntl(fd, F_GETFL);
-    if (flags < 0) return -errno;
-    if ((flags & O_NONBLOCK) == 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) return -errno;
+    if (flags < 0)
+        return -errno;
+    if ((flags & O_NONBLOCK) == 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+        return -errno;
     return 0;
 }
 
-/* ---- What the core asks for ---------------------------------------------------------------------------------------------------------------- */
+/* ---- What the core asks for
+ * ----------------------------------------------------------------------------------------------------------------
+ */
 
-static int epoll_attach(struct gm_sock *sock) { return sock_watch(sock); }
+static int epoll_attach(struct gm_sock *sock)
+{
+    return sock_watch(sock);
+}
 
-static int epoll_connect(struct gm_sock *sock, const union gm_addr *to) {
+static int epoll_connect(struct gm_sock *sock, const union gm_addr *to)
+{
     int rc = fd_nonblocking(sock->fd);
-    if (rc < 0) return rc;
+    if (rc < 0)
+        return rc;
     /* Registered after the call: an unconnected TCP socket reports HUP. */
     if (connect(sock->fd, &to->base, gm_addr_len(to)) < 0 && errno != EINPROGRESS) {
         done_push(sock, DONE_CONNECTED, -errno);
@@ -166,20 +217,25 @@ static int epoll_connect(struct gm_sock *sock, const union gm_addr *to) {
     return sock_watch(sock);
 }
 
-static int epoll_listen(struct gm_sock *sock, const union gm_addr *addr) {
+static int epoll_listen(struct gm_sock *sock, const union gm_addr *addr)
+{
     (void)addr;
     int rc = fd_nonblocking(sock->fd);
     return rc < 0 ? rc : sock_watch(sock);
 }
 
-static void epoll_recv(struct gm_sock *sock) {
-    if ((sock->flags & EP_READABLE) && gm_core_wants_recv(sock)) sock_make_ready(state_of(sock->ring), sock);
+static void epoll_recv(struct gm_sock *sock)
+{
+    if ((sock->flags & EP_READABLE) && gm_core_wants_recv(sock))
+        sock_make_ready(state_of(sock->ring), sock);
 }
 
-static void epoll_send(struct gm_sock *sock, const struct iovec *iov, unsigned count, bool more) {
+static void epoll_send(struct gm_sock *sock, const struct iovec *iov, unsigned count, bool more)
+{
     int flags = MSG_DONTWAIT | MSG_NOSIGNAL | (more ? MSG_MORE : 0);
     size_t total = 0;
-    for (unsigned i = 0; i < count; i++) total += iov[i].iov_len;
+    for (unsigned i = 0; i < count; i++)
+        total += iov[i].iov_len;
     ssize_t sent;
     do {
         if (count == 1) {
@@ -190,14 +246,17 @@ static void epoll_send(struct gm_sock *sock, const struct iovec *iov, unsigned c
         }
     } while (sent < 0 && errno == EINTR);
     gm_counter_add(GM_COUNTER_ENTERS, 1);
-    if (sent < 0) sent = errno == EAGAIN ? 0 : -errno;
+    if (sent < 0)
+        sent = errno == EAGAIN ? 0 : -errno;
     /* When there is room again the kernel raises an edge: it noted the failed attempt. */
     sock->flags &= ~EP_BLOCKED;
-    if (sent >= 0 && (size_t)sent < total) sock->flags |= EP_BLOCKED;
+    if (sent >= 0 && (size_t)sent < total)
+        sock->flags |= EP_BLOCKED;
     done_push(sock, DONE_SENT, (int32_t)sent);
 }
 
-static void epoll_sock_close(struct gm_sock *sock) {
+static void epoll_sock_close(struct gm_sock *sock)
+{
     struct epoll_state *state = state_of(sock->ring);
     sock_unqueue(sock);
     if ((sock->flags & GM_SOCK_LISTENER) && (sock->flags & EP_WATCHED)) {
@@ -209,7 +268,8 @@ static void epoll_sock_close(struct gm_sock *sock) {
     stalled_retry(state); /* a descriptor will be free */
 }
 
-static void epoll_detach(struct gm_sock *sock) {
+static void epoll_detach(struct gm_sock *sock)
+{
     sock_unqueue(sock);
     if (sock->flags & EP_WATCHED) {
         int rc = epoll_ctl(state_of(sock->ring)->fd, EPOLL_CTL_DEL, sock->fd, NULL);
@@ -218,10 +278,14 @@ static void epoll_detach(struct gm_sock *sock) {
     gm_core_finish(sock);
 }
 
-/* ---- Receiving ----------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Receiving
+ * -----------------------------------------------------------------------------------------------------------------------------
+ */
 
-/* One receive of at most `most` bytes. Returns how many came; 0: nothing more for now (drained, ended or starved). */
-static uint32_t sock_recv_once(struct gm_sock *sock, uint32_t most) {
+/* One receive of at most `most` bytes. Returns how many came; 0: nothing more for now (drained,
+ * ended or starved). */
+static uint32_t sock_recv_once(struct gm_sock *sock, uint32_t most)
+{
     struct gm_ring *ring = sock->ring;
     struct gm_buf *buf = gm_fill_begin(ring, sock->pool, &state_of(ring)->fill[sock->pool]);
     if (buf == NULL) {
@@ -231,8 +295,10 @@ static uint32_t sock_recv_once(struct gm_sock *sock, uint32_t most) {
         return 0;
     }
     size_t want = buf->size - buf->fill;
-    if (want > most) want = most;
-    if (want > sock->recv_grant) want = (size_t)sock->recv_grant;
+    if (want > most)
+        want = most;
+    if (want > sock->recv_grant)
+        want = (size_t)sock->recv_grant;
     ssize_t got;
     do {
         got = recv(sock->fd, buf->data + buf->fill, want, MSG_DONTWAIT);
@@ -241,21 +307,27 @@ static uint32_t sock_recv_once(struct gm_sock *sock, uint32_t most) {
     if (got <= 0) {
         int error = got < 0 ? -errno : 0;
         sock->flags &= ~EP_READABLE;
-        if (error != -EAGAIN) gm_core_recv_end(sock, error);
+        if (error != -EAGAIN)
+            gm_core_recv_end(sock, error);
         return 0;
     }
-    /* A short receive has drained the socket: what comes later is a new edge. Unless the end was announced: it lies behind the bytes. */
-    if ((size_t)got < want && (sock->flags & EP_HUP) == 0) sock->flags &= ~EP_READABLE;
+    /* A short receive has drained the socket: what comes later is a new edge. Unless the end was
+     * announced: it lies behind the bytes. */
+    if ((size_t)got < want && (sock->flags & EP_HUP) == 0)
+        sock->flags &= ~EP_READABLE;
     gm_core_recv(sock, gm_fill_end(buf, (uint32_t)got));
     return (uint32_t)got;
 }
 
-static void sock_receive(struct gm_sock *sock) {
+static void sock_receive(struct gm_sock *sock)
+{
     uint32_t left = EPOLL_TURN_BYTES;
-    while (gm_core_wants_recv(sock) && (sock->flags & (EP_READABLE | EP_STARVED)) == EP_READABLE && left > 0) {
+    while (gm_core_wants_recv(sock) && (sock->flags & (EP_READABLE | EP_STARVED)) == EP_READABLE &&
+           left > 0) {
         left -= sock_recv_once(sock, left);
     }
-    if ((sock->flags & GM_SOCK_OPEN) == 0) return;
+    if ((sock->flags & GM_SOCK_OPEN) == 0)
+        return;
     if ((sock->flags & EP_READABLE) && gm_core_wants_recv(sock)) {
         sock_make_ready(state_of(sock->ring), sock);
     } else if ((sock->flags & EP_HUP) && gm_core_paused(sock)) {
@@ -263,10 +335,13 @@ static void sock_receive(struct gm_sock *sock) {
     }
 }
 
-/* ---- Accepting ------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Accepting
+ * -------------------------------------------------------------------------------------------------------------------------------
+ */
 
 /* False: nothing more is to be had now. */
-static bool listener_accept_once(struct gm_sock *sock) {
+static bool listener_accept_once(struct gm_sock *sock)
+{
     int fd = accept4(sock->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     gm_counter_add(GM_COUNTER_ENTERS, 1);
     if (fd >= 0) {
@@ -275,33 +350,36 @@ static bool listener_accept_once(struct gm_sock *sock) {
         return true;
     }
     switch (errno) {
-        case EAGAIN:
+    case EAGAIN:
+        sock->flags &= ~EP_READABLE;
+        return false;
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ENOMEM:
+        /* A closing listener that cannot take what is queued lets it go with the descriptor. */
+        if (sock->flags & GM_SOCK_CLOSING) {
             sock->flags &= ~EP_READABLE;
             return false;
-        case EMFILE:
-        case ENFILE:
-        case ENOBUFS:
-        case ENOMEM:
-            /* A closing listener that cannot take what is queued lets it go with the descriptor. */
-            if (sock->flags & GM_SOCK_CLOSING) {
-                sock->flags &= ~EP_READABLE;
-                return false;
-            }
-            sock->flags |= EP_READY;
-            gm_list_push_back(&state_of(sock->ring)->stalled, &sock->node);
-            return false;
-        default:
-            /* That connection died in the queue, or a signal came. */
-            GM_ASSERT(errno != EBADF && errno != EINVAL && errno != ENOTSOCK);
-            return true;
+        }
+        sock->flags |= EP_READY;
+        gm_list_push_back(&state_of(sock->ring)->stalled, &sock->node);
+        return false;
+    default:
+        /* That connection died in the queue, or a signal came. */
+        GM_ASSERT(errno != EBADF && errno != EINVAL && errno != ENOTSOCK);
+        return true;
     }
 }
 
-static void listener_receive(struct gm_sock *sock) {
+static void listener_receive(struct gm_sock *sock)
+{
     unsigned left = EPOLL_TURN_ACCEPTS;
     bool again = true;
-    while (again && left-- > 0 && (sock->flags & GM_SOCK_OPEN)) again = listener_accept_once(sock);
-    if ((sock->flags & GM_SOCK_OPEN) == 0 || (sock->flags & EP_READY)) return;
+    while (again && left-- > 0 && (sock->flags & GM_SOCK_OPEN))
+        again = listener_accept_once(sock);
+    if ((sock->flags & GM_SOCK_OPEN) == 0 || (sock->flags & EP_READY))
+        return;
     if (again && ((sock->flags & GM_SOCK_CLOSING) == 0 || sock->recv_armed < EPOLL_DRAIN_MAX)) {
         sock_make_ready(state_of(sock->ring), sock);
     } else if (sock->flags & GM_SOCK_CLOSING) {
@@ -309,34 +387,45 @@ static void listener_receive(struct gm_sock *sock) {
     }
 }
 
-/* ---- The wait ---------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- The wait
+ * ----------------------------------------------------------------------------------------------------------------------------------
+ */
 
-static void sock_connected(struct gm_sock *sock) {
+static void sock_connected(struct gm_sock *sock)
+{
     int error = 0;
     socklen_t len = sizeof error;
-    if (getsockopt(sock->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0) error = errno;
+    if (getsockopt(sock->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
+        error = errno;
     sock->flags |= EP_TOLD;
     gm_core_connected(sock, -error);
 }
 
-static void event_deliver(struct gm_ring *ring, const struct epoll_event *event) {
+static void event_deliver(struct gm_ring *ring, const struct epoll_event *event)
+{
     if (event->data.u64 == EPOLL_WAKE) {
         gm_counter_add(GM_COUNTER_WAKES_RECEIVED, 1);
         return;
     }
-    uint32_t generation = (uint32_t)(event->data.u64 >> 32), index = (uint32_t)event->data.u64, events = event->events;
+    uint32_t generation = (uint32_t)(event->data.u64 >> 32), index = (uint32_t)event->data.u64,
+             events = event->events;
     struct gm_sock *sock = gm_core_find(ring, index, generation);
-    if (sock == NULL || (sock->flags & (GM_SOCK_CLOSING | GM_SOCK_DETACHING))) return;
-    if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) sock->flags |= EP_READABLE;
-    if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) sock->flags |= EP_HUP;
+    if (sock == NULL || (sock->flags & (GM_SOCK_CLOSING | GM_SOCK_DETACHING)))
+        return;
+    if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+        sock->flags |= EP_READABLE;
+    if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+        sock->flags |= EP_HUP;
     if (sock->flags & GM_SOCK_CONNECTING) {
-        if ((sock->flags & EP_TOLD) == 0 && (events & (EPOLLOUT | EPOLLHUP | EPOLLERR))) sock_connected(sock);
+        if ((sock->flags & EP_TOLD) == 0 && (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)))
+            sock_connected(sock);
     } else if ((sock->flags & EP_BLOCKED) && (events & (EPOLLOUT | EPOLLHUP | EPOLLERR))) {
         sock->flags &= ~EP_BLOCKED;
         gm_core_writable(sock);
     }
     /* The callback may have closed it. */
-    if (gm_core_find(ring, index, generation) != sock) return;
+    if (gm_core_find(ring, index, generation) != sock)
+        return;
     if (sock->flags & GM_SOCK_LISTENER) {
         sock_make_ready(state_of(ring), sock);
     } else if ((sock->flags & EP_READABLE) && gm_core_wants_recv(sock)) {
@@ -346,23 +435,30 @@ static void event_deliver(struct gm_ring *ring, const struct epoll_event *event)
     }
 }
 
-/* Results of the sends and connects that were tried in the turn before. What callbacks add is told in the next wait. */
-static void done_deliver(struct gm_ring *ring) {
+/* Results of the sends and connects that were tried in the turn before. What callbacks add is told
+ * in the next wait. */
+static void done_deliver(struct gm_ring *ring)
+{
     struct epoll_state *state = state_of(ring);
     uint32_t count = state->done_count;
     for (uint32_t i = 0; i < count; i++) {
         struct epoll_done done = state->done[i];
         struct gm_sock *sock = gm_core_find(ring, done.index, done.generation);
-        if (sock == NULL) continue;
-        if (done.kind == DONE_SENT) gm_core_sent(sock, done.result);
-        else gm_core_connected(sock, done.result);
+        if (sock == NULL)
+            continue;
+        if (done.kind == DONE_SENT)
+            gm_core_sent(sock, done.result);
+        else
+            gm_core_connected(sock, done.result);
     }
     state->done_count -= count;
-    if (state->done_count > 0) memmove(state->done, state->done + count, state->done_count * sizeof *state->done);
+    if (state->done_count > 0)
+        memmove(state->done, state->done + count, state->done_count * sizeof *state->done);
 }
 
 /* Sockets that found no buffer, first come first served, as many as there are buffers now. */
-static void starved_retry(struct gm_ring *ring) {
+static void starved_retry(struct gm_ring *ring)
+{
     for (unsigned pool = 0; pool < GM_POOL_COUNT; pool++) {
         uint32_t left = gm_fill_supply(ring, pool, state_of(ring)->fill[pool]);
         struct gm_list *node;
@@ -374,8 +470,10 @@ static void starved_retry(struct gm_ring *ring) {
     }
 }
 
-/* Serves each ready socket once; one that is not through goes behind the others, into the next turn. */
-static void ready_deliver(struct gm_ring *ring) {
+/* Serves each ready socket once; one that is not through goes behind the others, into the next
+ * turn. */
+static void ready_deliver(struct gm_ring *ring)
+{
     struct gm_list batch;
     struct gm_list *node;
     gm_list_init(&batch);
@@ -384,8 +482,10 @@ static void ready_deliver(struct gm_ring *ring) {
     while (left-- > 0 && (node = gm_list_pop_front(&batch)) != NULL) {
         struct gm_sock *sock = GM_CONTAINER_OF(node, struct gm_sock, node);
         sock->flags &= ~EP_READY;
-        if (sock->flags & GM_SOCK_LISTENER) listener_receive(sock);
-        else sock_receive(sock);
+        if (sock->flags & GM_SOCK_LISTENER)
+            listener_receive(sock);
+        else
+            sock_receive(sock);
     }
     /* Those that had no turn come first in the next one. */
     gm_list_splice_back(&batch, &state_of(ring)->ready);
@@ -393,25 +493,33 @@ static void ready_deliver(struct gm_ring *ring) {
 }
 
 /* epoll_wait's milliseconds, rounded up: a timer is never early, and its tick is longer anyway. */
-static int timeout_ms(uint64_t timeout_ns) {
-    if (timeout_ns == GM_WAIT_FOREVER) return -1;
+static int timeout_ms(uint64_t timeout_ns)
+{
+    if (timeout_ns == GM_WAIT_FOREVER)
+        return -1;
     uint64_t ms = timeout_ns / 1000000u + (timeout_ns % 1000000u != 0);
     return ms > INT_MAX ? INT_MAX : (int)ms;
 }
 
-/* Tells the results first. That may have made work or moved deadlines; if it has not, the turn may sleep after all, so that a lone request
- * costs one epoll_wait and not two. Returns the timeout that is left; the mailbox sleeps again when it is not 0. */
-static uint64_t done_deliver_first(struct gm_ring *ring, uint64_t timeout_ns) {
+/* Tells the results first. That may have made work or moved deadlines; if it has not, the turn may
+ * sleep after all, so that a lone request costs one epoll_wait and not two. Returns the timeout
+ * that is left; the mailbox sleeps again when it is not 0. */
+static uint64_t done_deliver_first(struct gm_ring *ring, uint64_t timeout_ns)
+{
     gm_core_woken(ring);
     done_deliver(ring);
     uint64_t next_ns = gm_core_next_ns(ring);
-    bool busy = timeout_ns == 0 || next_ns <= ring->now_ns || state_of(ring)->done_count > 0 || !gm_list_empty(&state_of(ring)->ready);
-    if (busy || !gm_mailbox_sleep(&ring->mailbox)) ring->waiting_ns = 0;
-    else ring->waiting_ns = next_ns == GM_WAIT_FOREVER ? GM_WAIT_FOREVER : next_ns - ring->now_ns;
+    bool busy = timeout_ns == 0 || next_ns <= ring->now_ns || state_of(ring)->done_count > 0 ||
+                !gm_list_empty(&state_of(ring)->ready);
+    if (busy || !gm_mailbox_sleep(&ring->mailbox))
+        ring->waiting_ns = 0;
+    else
+        ring->waiting_ns = next_ns == GM_WAIT_FOREVER ? GM_WAIT_FOREVER : next_ns - ring->now_ns;
     return ring->waiting_ns;
 }
 
-static void epoll_backend_wait(struct gm_ring *ring, uint64_t timeout_ns) {
+static void epoll_backend_wait(struct gm_ring *ring, uint64_t timeout_ns)
+{
     struct epoll_state *state = state_of(ring);
     bool told = state->done_count > 0;
     uint64_t gap_ns = 0;
@@ -421,18 +529,25 @@ static void epoll_backend_wait(struct gm_ring *ring, uint64_t timeout_ns) {
         gap_ns = ring->gap_ns;
     }
     bool slept = timeout_ns > 0;
-    if (!gm_list_empty(&state->ready)) timeout_ns = 0;
-    if (!gm_list_empty(&state->stalled) && timeout_ns > EPOLL_ACCEPT_RETRY_NS) timeout_ns = EPOLL_ACCEPT_RETRY_NS;
+    if (!gm_list_empty(&state->ready))
+        timeout_ns = 0;
+    if (!gm_list_empty(&state->stalled) && timeout_ns > EPOLL_ACCEPT_RETRY_NS)
+        timeout_ns = EPOLL_ACCEPT_RETRY_NS;
     int count = epoll_wait(state->fd, state->events, EPOLL_EVENTS, timeout_ms(timeout_ns));
     gm_counter_add(GM_COUNTER_ENTERS, 1);
-    if (!told || slept) gm_core_woken(ring);
-    if (gap_ns > ring->gap_ns) ring->gap_ns = gap_ns; /* the gap before the results is one of this turn's, too */
-    if (count <= 0) stalled_retry(state);
-    for (int i = 0; i < count; i++) event_deliver(ring, &state->events[i]);
+    if (!told || slept)
+        gm_core_woken(ring);
+    if (gap_ns > ring->gap_ns)
+        ring->gap_ns = gap_ns; /* the gap before the results is one of this turn's, too */
+    if (count <= 0)
+        stalled_retry(state);
+    for (int i = 0; i < count; i++)
+        event_deliver(ring, &state->events[i]);
     ready_deliver(ring);
 }
 
-static void epoll_wake(struct gm_ring *from, struct gm_ring *to) {
+static void epoll_wake(struct gm_ring *from, struct gm_ring *to)
+{
     (void)from;
     uint64_t one = 1;
     ssize_t written;

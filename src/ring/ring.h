@@ -1,16 +1,20 @@
 /* The ring runtime: one event loop per thread, completion-shaped, behind one narrow header.
  *
- * A ring owns its listeners, sockets, timers and buffers; nothing it owns is touched by another thread, except its mailbox. Three back-ends
- * (io_uring, epoll, simulation) stand behind this header and cannot be told apart from above. Every function runs on the ring's own thread
- * unless its comment says otherwise. Callbacks never run inside the call that asked for them: always later, from the loop.
+ * A ring owns its listeners, sockets, timers and buffers; nothing it owns is touched by another
+ * thread, except its mailbox. Three back-ends (io_uring, epoll, simulation) stand behind this
+ * header and cannot be told apart from above. Every function runs on the ring's own thread unless
+ * its comment says otherwise. Callbacks never run inside the call that asked for them: always
+ * later, from the loop.
  *
  * One turn of the loop:
  *   1. wait (or poll) for completions and deliver them: receives, sends, accepts, connects;
  *   2. deliver mail from other rings;
- *   3. expired timers (judged after the completions, so that an answer that has arrived always beats its deadline);
+ *   3. expired timers (judged after the completions, so that an answer that has arrived always
+ * beats its deadline);
  *   4. `soon` tasks until none is left;
  *   5. `flush` tasks: each dirty connection builds its one gathered send;
- *   6. evacuation, when buffers are short; publish mail to other rings; submit everything with one system call. */
+ *   6. evacuation, when buffers are short; publish mail to other rings; submit everything with one
+ * system call. */
 #ifndef GM_RING_RING_H
 #define GM_RING_RING_H
 
@@ -30,7 +34,9 @@ struct gm_ring;
 struct gm_rings;
 struct iovec;
 
-/* ---- The set of rings ------------------------------------------------------------------------------------------------------------- */
+/* ---- The set of rings
+ * -------------------------------------------------------------------------------------------------------------
+ */
 
 #define GM_RINGS_MAX 256u
 
@@ -38,26 +44,31 @@ enum gm_io { GM_IO_AUTO, GM_IO_URING, GM_IO_EPOLL, GM_IO_SIM };
 
 struct gm_rings_config {
     enum gm_io io;
-    uint32_t count;           /* 0: as many as the affinity mask and the cgroup quota allow */
-    uint64_t memory_bytes;    /* --ring-memory: receive pools, blocks, segments of one ring; at least GM_RING_MEMORY_MIN */
-    uint32_t socks_max;       /* sockets of one ring; 0: RLIMIT_NOFILE divided by the rings */
-    const char *features_off; /* --io-disable: comma-separated names of optional kernel features, or "all"; NULL: none. Borrowed. */
+    uint32_t count;        /* 0: as many as the affinity mask and the cgroup quota allow */
+    uint64_t memory_bytes; /* --ring-memory: receive pools, blocks, segments of one ring; at least
+                              GM_RING_MEMORY_MIN */
+    uint32_t socks_max;    /* sockets of one ring; 0: RLIMIT_NOFILE divided by the rings */
+    const char *features_off; /* --io-disable: comma-separated names of optional kernel features, or
+                                 "all"; NULL: none. Borrowed. */
     bool pin;                 /* pin where the affinity mask is ours alone */
     struct gm_sim *sim;       /* GM_IO_SIM only: the network and its clock (ring/sim.h) */
 };
 #define GM_RING_MEMORY_MIN (8u << 20)
 
-/* Called on each ring's own thread. `init` before its first turn (failure, a negative value, stops the start), `fini` after its last. */
+/* Called on each ring's own thread. `init` before its first turn (failure, a negative value, stops
+ * the start), `fini` after its last. */
 struct gm_rings_ops {
     int (*init)(struct gm_ring *ring, void *arg);
     void (*fini)(struct gm_ring *ring, void *arg);
     void *arg;
 };
 
-/* Starts `count` threads with a ring each and returns when all have run `init`. *out is owned by the caller until gm_rings_join. On failure
- * nothing is left running and `why` (at least 512 bytes) holds the cause and the cure in words (sysctl, seccomp, memlock, old kernel).
- * GM_IO_SIM: no thread is started; the rings run when the simulation steps. */
-int gm_rings_start(const struct gm_rings_config *config, const struct gm_rings_ops *ops, struct gm_rings **out, char *why) GM_WARN_UNUSED;
+/* Starts `count` threads with a ring each and returns when all have run `init`. *out is owned by
+ * the caller until gm_rings_join. On failure nothing is left running and `why` (at least 512 bytes)
+ * holds the cause and the cure in words (sysctl, seccomp, memlock, old kernel). GM_IO_SIM: no
+ * thread is started; the rings run when the simulation steps. */
+int gm_rings_start(const struct gm_rings_config *config, const struct gm_rings_ops *ops,
+                   struct gm_rings **out, char *why) GM_WARN_UNUSED;
 /* Any thread: asks every ring to end after its current turn. */
 void gm_rings_stop(struct gm_rings *rings);
 /* Waits for the threads and frees everything. */
@@ -66,13 +77,15 @@ void gm_rings_join(struct gm_rings *rings);
 uint32_t gm_rings_count(const struct gm_rings *rings);
 /* "io_uring" or "epoll" or "sim"; what the rings really run on. Any thread. */
 const char *gm_rings_backend(const struct gm_rings *rings);
-/* One line: back-end, optional features found and those switched off; for the start-up log. Any thread. Borrowed. */
+/* One line: back-end, optional features found and those switched off; for the start-up log. Any
+ * thread. Borrowed. */
 const char *gm_rings_describe(const struct gm_rings *rings);
 /* How many rings gm_rings_start would choose for count 0. */
 uint32_t gm_rings_default_count(void);
 
 struct gm_counter_set;
-/* The raw counters: block i belongs to ring i, the last one to the control thread, which attaches itself. Any thread. */
+/* The raw counters: block i belongs to ring i, the last one to the control thread, which attaches
+ * itself. Any thread. */
 struct gm_counter_set *gm_rings_counters(struct gm_rings *rings);
 struct gm_ring *gm_rings_get(struct gm_rings *rings, uint32_t index);
 uint32_t gm_ring_index(const struct gm_ring *ring);
@@ -81,33 +94,43 @@ struct gm_rings *gm_ring_rings(const struct gm_ring *ring);
 void gm_ring_set_user(struct gm_ring *ring, void *user);
 void *gm_ring_user(const struct gm_ring *ring);
 
-/* ---- Time, chance ------------------------------------------------------------------------------------------------------------------ */
+/* ---- Time, chance
+ * ------------------------------------------------------------------------------------------------------------------
+ */
 
 /* Monotonic nanoseconds, read once per turn. */
 uint64_t gm_ring_now_ns(const struct gm_ring *ring);
 /* Seconds since 1970, read once per turn. */
 int64_t gm_ring_wall_s(const struct gm_ring *ring);
-/* How long the turn before this one kept the loop from looking (CPU throttling, a stopped process); 0 when below 1 s. Deadlines on a peer's
- * silence must be re-armed when it is not 0. */
+/* How long the turn before this one kept the loop from looking (CPU throttling, a stopped process);
+ * 0 when below 1 s. Deadlines on a peer's silence must be re-armed when it is not 0. */
 uint64_t gm_ring_gap_ns(const struct gm_ring *ring);
-/* Cryptographically strong bytes from a per-ring reservoir (no system call per use); from the seed in a simulation. */
+/* Cryptographically strong bytes from a per-ring reservoir (no system call per use); from the seed
+ * in a simulation. */
 void gm_ring_random(struct gm_ring *ring, void *out, size_t len);
 
 struct gm_timer {
     struct gm_list node;
-    uint64_t deadline_ns; /* when to call on_expire; only ever read by the wheel when the slot comes round */
+    uint64_t deadline_ns; /* when to call on_expire; only ever read by the wheel when the slot comes
+                             round */
     uint64_t slot_ns;     /* the wheel's own: where the node sits */
     void (*on_expire)(struct gm_timer *timer);
 };
 #define GM_TICK_NS 4000000ull /* 4 ms: far below every deadline we keep, far above a turn */
 
 void gm_timer_init(struct gm_timer *timer, void (*on_expire)(struct gm_timer *timer));
-/* (Re)arms. Moving a deadline later is one store: the node moves when its old slot fires. Never early, at most two ticks late. */
+/* (Re)arms. Moving a deadline later is one store: the node moves when its old slot fires. Never
+ * early, at most two ticks late. */
 void gm_timer_set(struct gm_ring *ring, struct gm_timer *timer, uint64_t deadline_ns);
 void gm_timer_cancel(struct gm_timer *timer);
-static inline bool gm_timer_armed(const struct gm_timer *timer) { return !gm_list_empty(&timer->node); }
+static inline bool gm_timer_armed(const struct gm_timer *timer)
+{
+    return !gm_list_empty(&timer->node);
+}
 
-/* ---- Work within a turn ------------------------------------------------------------------------------------------------------------ */
+/* ---- Work within a turn
+ * ------------------------------------------------------------------------------------------------------------
+ */
 
 struct gm_task {
     struct gm_list node;
@@ -120,40 +143,52 @@ void gm_ring_soon(struct gm_ring *ring, struct gm_task *task);
 void gm_ring_flush(struct gm_ring *ring, struct gm_task *task);
 void gm_task_cancel(struct gm_task *task);
 
-/* ---- Mail --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Mail
+ * ---------------------------------------------------------------------------------------------------------------------------
+ */
 
-/* Appends to the chain for ring `to`, published with one atomic exchange at the end of the turn; the consumer is woken only if it sleeps.
- * `mail` is taken until its `deliver` runs on ring `to`. Mail to oneself is delivered next turn. Order per (from, to) pair is kept. */
+/* Appends to the chain for ring `to`, published with one atomic exchange at the end of the turn;
+ * the consumer is woken only if it sleeps. `mail` is taken until its `deliver` runs on ring `to`.
+ * Mail to oneself is delivered next turn. Order per (from, to) pair is kept. */
 void gm_ring_mail(struct gm_ring *from, uint32_t to, struct gm_mail *mail);
 /* The same from any other thread (the control thread); published and, if need be, woken at once. */
 void gm_rings_mail(struct gm_rings *rings, uint32_t to, struct gm_mail *mail);
 
-/* ---- Memory ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Memory
+ * -------------------------------------------------------------------------------------------------------------------------
+ */
 
-/* Receive pools: who fills them. Links have their own, so that a full client pool never stops credits, cancels and pongs. */
+/* Receive pools: who fills them. Links have their own, so that a full client pool never stops
+ * credits, cancels and pongs. */
 enum gm_pool { GM_POOL_CLIENT, GM_POOL_LINK, GM_POOL_COUNT };
-#define GM_CLIENT_BUF_BYTES 16384u /* = the largest DATA frame: a receive is never cut to be framed */
+#define GM_CLIENT_BUF_BYTES                                                                        \
+    16384u /* = the largest DATA frame: a receive is never cut to be framed */
 #define GM_LINK_BUF_BYTES 65536u
 
-/* Blocks: memory we write ourselves (cork, heads, evacuated payload). Released like any buffer, by gm_buf_put. */
+/* Blocks: memory we write ourselves (cork, heads, evacuated payload). Released like any buffer, by
+ * gm_buf_put. */
 enum gm_block { GM_BLOCK_SMALL, GM_BLOCK_HEAD, GM_BLOCK_COUNT };
 #define GM_BLOCK_SMALL_BYTES 4096u
-#define GM_BLOCK_HEAD_BYTES (65536u + 4096u) /* the largest head, encoded or as text, and what its writer adds */
-/* One reference to a free block, or NULL when the pool is empty (shed load). Contents undefined; poisoned while free under ASan. */
+#define GM_BLOCK_HEAD_BYTES                                                                        \
+    (65536u + 4096u) /* the largest head, encoded or as text, and what its writer adds */
+/* One reference to a free block, or NULL when the pool is empty (shed load). Contents undefined;
+ * poisoned while free under ASan. */
 struct gm_buf *gm_ring_block(struct gm_ring *ring, enum gm_block kind) GM_WARN_UNUSED;
 struct gm_seg_pool *gm_ring_segs(struct gm_ring *ring);
 
-/* Credit is a reservation: payload bytes this ring has promised to hold, counted against its block store in whole blocks. True and counted,
- * or false and nothing changed. What has been reserved can always be evacuated into blocks: that is what makes the promise good. */
+/* Credit is a reservation: payload bytes this ring has promised to hold, counted against its block
+ * store in whole blocks. True and counted, or false and nothing changed. What has been reserved can
+ * always be evacuated into blocks: that is what makes the promise good. */
 bool gm_ring_reserve(struct gm_ring *ring, size_t bytes) GM_WARN_UNUSED;
 void gm_ring_unreserve(struct gm_ring *ring, size_t bytes);
 /* What can still be reserved, and the whole. */
 size_t gm_ring_reservable(const struct gm_ring *ring);
 size_t gm_ring_reserve_total(const struct gm_ring *ring);
 
-/* Whoever keeps slices beyond the turn in which they came registers a holder. When a receive pool (this ring's, or that of another ring
- * whose buffers we hold) runs short, `evacuate` is called in step 6, holders in turn, until it is well again: it must move its slices into
- * blocks (gm_ring_evacuate) or release them. */
+/* Whoever keeps slices beyond the turn in which they came registers a holder. When a receive pool
+ * (this ring's, or that of another ring whose buffers we hold) runs short, `evacuate` is called in
+ * step 6, holders in turn, until it is well again: it must move its slices into blocks
+ * (gm_ring_evacuate) or release them. */
 struct gm_holder {
     struct gm_list node;
     void (*evacuate)(struct gm_holder *holder);
@@ -161,11 +196,14 @@ struct gm_holder {
 void gm_holder_init(struct gm_holder *holder, void (*evacuate)(struct gm_holder *holder));
 void gm_ring_hold(struct gm_ring *ring, struct gm_holder *holder);
 void gm_ring_unhold(struct gm_holder *holder);
-/* Copies every slice of the chain that lies in a receive pool into packed blocks and releases the originals; order and bytes stay. Counted
- * as evacuations and large copies. What cannot be moved for want of a block stays as it was. */
+/* Copies every slice of the chain that lies in a receive pool into packed blocks and releases the
+ * originals; order and bytes stay. Counted as evacuations and large copies. What cannot be moved
+ * for want of a block stays as it was. */
 void gm_ring_evacuate(struct gm_ring *ring, struct gm_chain *chain);
 
-/* ---- Sockets ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- Sockets
+ * ------------------------------------------------------------------------------------------------------------------------
+ */
 
 union gm_addr {
     struct sockaddr base;
@@ -181,12 +219,15 @@ struct gm_sock;
 struct gm_sock_ops {
     /* Takes the slice. Never empty. */
     void (*on_recv)(struct gm_sock *sock, gm_slice slice);
-    /* The peer has ended its direction (0) or the connection broke (negative errno). Once; nothing is received after it. */
+    /* The peer has ended its direction (0) or the connection broke (negative errno). Once; nothing
+     * is received after it. */
     void (*on_recv_end)(struct gm_sock *sock, int error);
-    /* Receiving is paused (no grant left) and the peer has gone or half-closed; bytes may still lie unread before the end. Once. */
+    /* Receiving is paused (no grant left) and the peer has gone or half-closed; bytes may still lie
+     * unread before the end. Once. */
     void (*on_hangup)(struct gm_sock *sock);
-    /* The send under way is over: bytes taken (>= 0, perhaps fewer than given) or negative errno. The iovecs and their bytes are free. When
-     * fewer were taken, on_writable follows as soon as there is room again. */
+    /* The send under way is over: bytes taken (>= 0, perhaps fewer than given) or negative errno.
+     * The iovecs and their bytes are free. When fewer were taken, on_writable follows as soon as
+     * there is room again. */
     void (*on_sent)(struct gm_sock *sock, ssize_t result);
     void (*on_writable)(struct gm_sock *sock);
     /* The connect is over: 0 or negative errno. */
@@ -213,32 +254,41 @@ struct gm_sock {
 };
 #define GM_RECV_UNLIMITED UINT64_MAX
 
-/* Takes the descriptor (non-blocking or not) into the ring. Nothing is received until a grant. -GM_E_NOMEM: table full, the descriptor stays
- * the caller's. */
-int gm_sock_open(struct gm_ring *ring, struct gm_sock *sock, int fd, const struct gm_sock_ops *ops) GM_WARN_UNUSED;
+/* Takes the descriptor (non-blocking or not) into the ring. Nothing is received until a grant.
+ * -GM_E_NOMEM: table full, the descriptor stays the caller's. */
+int gm_sock_open(struct gm_ring *ring, struct gm_sock *sock, int fd,
+                 const struct gm_sock_ops *ops) GM_WARN_UNUSED;
 /* Creates a socket and connects it; on_connect tells. TCP_NODELAY set. `source` may be NULL. */
-int gm_sock_connect(struct gm_ring *ring, struct gm_sock *sock, const union gm_addr *to, const struct gm_sock_ops *ops) GM_WARN_UNUSED;
-/* Allows `bytes` more to be received into `pool` (GM_RECV_UNLIMITED: without end). The sum of the grants is never exceeded, by a byte: what a
- * grant promises, the owner has reserved. The pool is fixed by the first grant. */
+int gm_sock_connect(struct gm_ring *ring, struct gm_sock *sock, const union gm_addr *to,
+                    const struct gm_sock_ops *ops) GM_WARN_UNUSED;
+/* Allows `bytes` more to be received into `pool` (GM_RECV_UNLIMITED: without end). The sum of the
+ * grants is never exceeded, by a byte: what a grant promises, the owner has reserved. The pool is
+ * fixed by the first grant. */
 void gm_sock_recv(struct gm_sock *sock, enum gm_pool pool, uint64_t bytes);
 /* Grant not yet used. */
 uint64_t gm_sock_recv_left(const struct gm_sock *sock);
-/* Starts the one send that may be under way: at most GM_SEND_IOV entries (the array is borrowed for the call, the bytes until on_sent, or
- * until on_closed when closed meanwhile). on_sent comes in the same or the next turn: a send never waits for the peer. `more`: further bytes follow at once (MSG_MORE). -EAGAIN: one is under way. */
-int gm_sock_send(struct gm_sock *sock, const struct iovec *iov, unsigned count, bool more) GM_WARN_UNUSED;
+/* Starts the one send that may be under way: at most GM_SEND_IOV entries (the array is borrowed for
+ * the call, the bytes until on_sent, or until on_closed when closed meanwhile). on_sent comes in
+ * the same or the next turn: a send never waits for the peer. `more`: further bytes follow at once
+ * (MSG_MORE). -EAGAIN: one is under way. */
+int gm_sock_send(struct gm_sock *sock, const struct iovec *iov, unsigned count,
+                 bool more) GM_WARN_UNUSED;
 #define GM_SEND_IOV 64u
 bool gm_sock_sending(const struct gm_sock *sock);
 /* Ends our direction (FIN) after what has been sent. */
 void gm_sock_shutdown(struct gm_sock *sock);
-/* Ends both at once; `reset`: with RST, so that the peer cannot mistake it for a clean end. on_closed follows; no other callback does. */
+/* Ends both at once; `reset`: with RST, so that the peer cannot mistake it for a clean end.
+ * on_closed follows; no other callback does. */
 void gm_sock_close(struct gm_sock *sock, bool reset);
 bool gm_sock_is_open(const struct gm_sock *sock);
-/* Takes the socket off this ring without closing it, for hand-over to another ring by mail: receiving stops, bytes already in are still
- * delivered by on_recv, then on_detached. Not while a send is under way. */
+/* Takes the socket off this ring without closing it, for hand-over to another ring by mail:
+ * receiving stops, bytes already in are still delivered by on_recv, then on_detached. Not while a
+ * send is under way. */
 void gm_sock_detach(struct gm_sock *sock);
 /* Link sockets: keep unsent bytes in our scheduler and not in the kernel (TCP_NOTSENT_LOWAT). */
 void gm_sock_set_lowat(struct gm_sock *sock, uint32_t bytes);
-/* Closes a descriptor got from on_accept or on_detached that nobody adopts (a simulated one is no descriptor of the kernel's). */
+/* Closes a descriptor got from on_accept or on_detached that nobody adopts (a simulated one is no
+ * descriptor of the kernel's). */
 void gm_ring_close_fd(struct gm_ring *ring, int fd);
 /* Peer's address. */
 void gm_sock_peer(const struct gm_sock *sock, union gm_addr *out);
@@ -250,10 +300,13 @@ struct gm_listener {
     void (*on_accept)(struct gm_listener *listener, int fd);
     void (*on_closed)(struct gm_listener *listener);
 };
-/* Binds and listens on `addr`; port 0 picks one (see gm_listener_port). Negative errno: EADDRINUSE, EACCES… IPv6 `::` listens on IPv4 too. */
-int gm_listener_open(struct gm_ring *ring, struct gm_listener *listener, const union gm_addr *addr) GM_WARN_UNUSED;
+/* Binds and listens on `addr`; port 0 picks one (see gm_listener_port). Negative errno: EADDRINUSE,
+ * EACCES… IPv6 `::` listens on IPv4 too. */
+int gm_listener_open(struct gm_ring *ring, struct gm_listener *listener,
+                     const union gm_addr *addr) GM_WARN_UNUSED;
 uint16_t gm_listener_port(const struct gm_listener *listener);
-/* Stops accepting, after emptying the accept queue (each waiting connection is still given to on_accept); then on_closed. */
+/* Stops accepting, after emptying the accept queue (each waiting connection is still given to
+ * on_accept); then on_closed. */
 void gm_listener_close(struct gm_listener *listener);
 
 #endif

@@ -1,8 +1,9 @@
 /* The set of rings: memory, threads, start, stop, end.
  *
- * The starting thread creates everything that other threads may name (mailboxes, wake descriptors) before any ring runs, and frees it after
- * all have ended: a ring may always be mailed and woken. Each ring opens and closes its back-end on its own thread (io_uring insists), and
- * closes it only when no ring runs turns any more. The lock is for start and stop alone. */
+ * The starting thread creates everything that other threads may name (mailboxes, wake descriptors)
+ * before any ring runs, and frees it after all have ended: a ring may always be mailed and woken.
+ * Each ring opens and closes its back-end on its own thread (io_uring insists), and closes it only
+ * when no ring runs turns any more. The lock is for start and stop alone. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,39 +17,66 @@
 #include "ring/rings_cpu.h"
 #include "ring/uring_probe.h"
 
+#define EPOLL_BECAUSE "epoll, because io_uring cannot be used: "
+
 /* Sockets per ring when RLIMIT_NOFILE says "as many as you like". */
 #define SOCKS_PER_RING_MAX (1u << 20)
-/* Descriptors of a ring that are no sockets in the table: ring, eventfd, files, DNS, a margin for connections being accepted. */
+/* Descriptors of a ring that are no sockets in the table: ring, eventfd, files, DNS, a margin for
+ * connections being accepted. */
 #define FDS_SPARE 64u
 
 #pragma weak gm_backend_sim
 
-/* ---- Small questions ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- Small questions
+ * ------------------------------------------------------------------------------------------------------------------------
+ */
 
-uint32_t gm_rings_count(const struct gm_rings *rings) { return rings->count; }
-const char *gm_rings_backend(const struct gm_rings *rings) { return rings->backend->name; }
-const char *gm_rings_describe(const struct gm_rings *rings) { return rings->describe; }
-struct gm_counter_set *gm_rings_counters(struct gm_rings *rings) { return &rings->counters; }
+uint32_t gm_rings_count(const struct gm_rings *rings)
+{
+    return rings->count;
+}
+const char *gm_rings_backend(const struct gm_rings *rings)
+{
+    return rings->backend->name;
+}
+const char *gm_rings_describe(const struct gm_rings *rings)
+{
+    return rings->describe;
+}
+struct gm_counter_set *gm_rings_counters(struct gm_rings *rings)
+{
+    return &rings->counters;
+}
 
-struct gm_ring *gm_rings_get(struct gm_rings *rings, uint32_t index) {
+struct gm_ring *gm_rings_get(struct gm_rings *rings, uint32_t index)
+{
     GM_ASSERT(index < rings->count);
     return rings->ring[index];
 }
 
-/* ---- Memory of one ring ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- Memory of one ring
+ * ------------------------------------------------------------------------------------------------------------------------
+ */
 
-static void *map_zeroed(size_t bytes) {
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+static void *map_zeroed(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
     return p == MAP_FAILED ? NULL : p;
 }
 
-static void unmap(void *p, size_t bytes) {
-    if (p != NULL) (void)munmap(p, bytes);
+static void unmap(void *p, size_t bytes)
+{
+    if (p != NULL)
+        (void)munmap(p, bytes);
 }
 
-static void ring_free(struct gm_ring *ring) {
-    if (ring == NULL) return;
-    if (ring->wake_fd >= 0) (void)close(ring->wake_fd);
+static void ring_free(struct gm_ring *ring)
+{
+    if (ring == NULL)
+        return;
+    if (ring->wake_fd >= 0)
+        (void)close(ring->wake_fd);
     gm_store_fini(&ring->store);
     uint32_t count = ring->rings->config.count;
     unmap(ring->slots, sizeof(struct gm_slot) * ring->socks_max);
@@ -57,11 +85,16 @@ static void ring_free(struct gm_ring *ring) {
     unmap(ring, sizeof *ring);
 }
 
-static void on_stop_mail(struct gm_mail *mail) { GM_CONTAINER_OF(mail, struct gm_ring, stop_mail)->stopping = true; }
+static void on_stop_mail(struct gm_mail *mail)
+{
+    GM_CONTAINER_OF(mail, struct gm_ring, stop_mail)->stopping = true;
+}
 
-static struct gm_ring *ring_new(struct gm_rings *rings, uint32_t index) {
+static struct gm_ring *ring_new(struct gm_rings *rings, uint32_t index)
+{
     struct gm_ring *ring = map_zeroed(sizeof *ring);
-    if (ring == NULL) return NULL;
+    if (ring == NULL)
+        return NULL;
     ring->rings = rings;
     ring->backend = rings->backend;
     ring->index = (uint16_t)index;
@@ -74,23 +107,29 @@ static struct gm_ring *ring_new(struct gm_rings *rings, uint32_t index) {
     gm_list_init(&ring->soon);
     gm_list_init(&ring->flush);
     gm_list_init(&ring->finished);
-    for (unsigned i = 0; i < GM_POOL_COUNT; i++) gm_list_init(&ring->starved[i]);
+    for (unsigned i = 0; i < GM_POOL_COUNT; i++)
+        gm_list_init(&ring->starved[i]);
     gm_mailbox_init(&ring->mailbox);
     uint32_t count = rings->config.count;
     ring->slots = map_zeroed(sizeof(struct gm_slot) * ring->socks_max);
     ring->outboxes = map_zeroed(sizeof(struct gm_outbox) * count);
     ring->outbox_targets = map_zeroed(sizeof(uint32_t) * count);
-    if (ring->slots == NULL || ring->outboxes == NULL || ring->outbox_targets == NULL) goto fail;
-    if (gm_store_init(&ring->store, ring, rings->config.memory_bytes) < 0) goto fail;
-    if (rings->backend->kernel_fds && (ring->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0) goto fail;
+    if (ring->slots == NULL || ring->outboxes == NULL || ring->outbox_targets == NULL)
+        goto fail;
+    if (gm_store_init(&ring->store, ring, rings->config.memory_bytes) < 0)
+        goto fail;
+    if (rings->backend->kernel_fds && (ring->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)
+        goto fail;
     return ring;
 fail:
     ring_free(ring);
     return NULL;
 }
 
-static void rings_free(struct gm_rings *rings) {
-    for (uint32_t i = 0; rings->ring != NULL && i < rings->config.count; i++) ring_free(rings->ring[i]);
+static void rings_free(struct gm_rings *rings)
+{
+    for (uint32_t i = 0; rings->ring != NULL && i < rings->config.count; i++)
+        ring_free(rings->ring[i]);
     free(rings->ring);
     gm_counter_set_fini(&rings->counters);
     free(rings->features_off);
@@ -99,29 +138,37 @@ static void rings_free(struct gm_rings *rings) {
     free(rings);
 }
 
-/* ---- Configuration ------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- Configuration
+ * ------------------------------------------------------------------------------------------------------------------------------
+ */
 
 /* The soft limit up to the hard one; returns what we have. */
-static uint64_t raise_nofile(void) {
+static uint64_t raise_nofile(void)
+{
     struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 1024;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return 1024;
     if (limit.rlim_cur < limit.rlim_max) {
         struct rlimit raised = {limit.rlim_max, limit.rlim_max};
-        if (setrlimit(RLIMIT_NOFILE, &raised) == 0) limit = raised;
+        if (setrlimit(RLIMIT_NOFILE, &raised) == 0)
+            limit = raised;
     }
     return limit.rlim_cur;
 }
 
-static int settle_config(struct gm_rings *rings, char *why) {
+static int settle_config(struct gm_rings *rings, char *why)
+{
     struct gm_rings_config *config = &rings->config;
-    if (config->count == 0) config->count = gm_rings_default_count();
+    if (config->count == 0)
+        config->count = gm_rings_default_count();
     if (config->count > GM_RINGS_MAX) {
-        (void)snprintf(why, GM_WHY_BYTES, "%u rings asked for, %u is the most", config->count, GM_RINGS_MAX);
+        (void)snprintf(why, GM_WHY_BYTES, "%u rings asked for, %u is the most", config->count,
+                       GM_RINGS_MAX);
         return -GM_E_CONFIG;
     }
     if (config->memory_bytes < GM_RING_MEMORY_MIN) {
-        (void)snprintf(why, GM_WHY_BYTES, "ring memory of %llu bytes asked for, %u is the least", (unsigned long long)config->memory_bytes,
-                       GM_RING_MEMORY_MIN);
+        (void)snprintf(why, GM_WHY_BYTES, "ring memory of %llu bytes asked for, %u is the least",
+                       (unsigned long long)config->memory_bytes, GM_RING_MEMORY_MIN);
         return -GM_E_CONFIG;
     }
     uint64_t files = config->io == GM_IO_SIM ? 65536u : raise_nofile();
@@ -134,7 +181,8 @@ static int settle_config(struct gm_rings *rings, char *why) {
 }
 
 /* Which back-end it will be, and the line that says so. */
-static int choose_backend(struct gm_rings *rings, char *why) {
+static int choose_backend(struct gm_rings *rings, char *why)
+{
     enum gm_io io = rings->config.io;
     if (io == GM_IO_SIM) {
         if (&gm_backend_sim == NULL) {
@@ -162,47 +210,62 @@ static int choose_backend(struct gm_rings *rings, char *why) {
         return r;
     }
     rings->backend = &gm_backend_epoll;
-    (void)snprintf(rings->describe, sizeof rings->describe, "epoll, because io_uring cannot be used: %.400s", reason);
+    (void)snprintf(rings->describe, sizeof rings->describe, EPOLL_BECAUSE "%.400s", reason);
     return 0;
 }
 
 /* Ring i to the i-th processor of the mask, where the mask is ours alone. */
-static void plan_pinning(struct gm_rings *rings) {
+static void plan_pinning(struct gm_rings *rings)
+{
     cpu_set_t mask;
     uint32_t affinity = gm_cpu_affinity(&mask);
-    if (!rings->config.pin || rings->count > affinity || !gm_cpu_may_pin(affinity, gm_cpu_quota("/"))) return;
+    if (!rings->config.pin || rings->count > affinity ||
+        !gm_cpu_may_pin(affinity, gm_cpu_quota("/")))
+        return;
     uint32_t next = 0;
     for (int cpu = 0; cpu < CPU_SETSIZE && next < rings->count; cpu++) {
-        if (CPU_ISSET((size_t)cpu, &mask)) rings->ring[next++]->pin_cpu = cpu;
+        if (CPU_ISSET((size_t)cpu, &mask))
+            rings->ring[next++]->pin_cpu = cpu;
     }
 }
 
-static struct gm_rings *rings_new(const struct gm_rings_config *config, const struct gm_rings_ops *ops, char *why, int *error) {
+static struct gm_rings *rings_new(const struct gm_rings_config *config,
+                                  const struct gm_rings_ops *ops, char *why, int *error)
+{
     struct gm_rings *rings = aligned_alloc(64, (sizeof *rings + 63u) & ~(size_t)63u);
     *error = -ENOMEM;
     (void)snprintf(why, GM_WHY_BYTES, "not enough memory or descriptors for the rings");
-    if (rings == NULL) return NULL;
+    if (rings == NULL)
+        return NULL;
     memset(rings, 0, sizeof *rings);
     rings->config = *config;
-    if (ops != NULL) rings->ops = *ops;
+    if (ops != NULL)
+        rings->ops = *ops;
     (void)pthread_mutex_init(&rings->lock, NULL);
     (void)pthread_cond_init(&rings->moved, NULL);
     atomic_init(&rings->stop_asked, 0u);
     atomic_init(&rings->pools_short, 0u);
     atomic_init(&rings->short_epoch, 0u);
-    if (config->features_off != NULL && (rings->features_off = strdup(config->features_off)) == NULL) goto fail;
+    if (config->features_off != NULL &&
+        (rings->features_off = strdup(config->features_off)) == NULL)
+        goto fail;
     rings->config.features_off = rings->features_off;
     *error = settle_config(rings, why);
-    if (*error == 0) *error = choose_backend(rings, why);
-    if (*error < 0) goto fail;
+    if (*error == 0)
+        *error = choose_backend(rings, why);
+    if (*error < 0)
+        goto fail;
     *error = gm_counter_set_init(&rings->counters, rings->config.count);
-    if (*error < 0) goto fail;
+    if (*error < 0)
+        goto fail;
     *error = -ENOMEM;
     rings->count = rings->config.count;
     rings->ring = calloc(rings->count, sizeof(struct gm_ring *));
-    if (rings->ring == NULL) goto fail;
+    if (rings->ring == NULL)
+        goto fail;
     for (uint32_t i = 0; i < rings->count; i++) {
-        if ((rings->ring[i] = ring_new(rings, i)) == NULL) goto fail;
+        if ((rings->ring[i] = ring_new(rings, i)) == NULL)
+            goto fail;
     }
     plan_pinning(rings);
     *error = 0;
@@ -212,124 +275,200 @@ fail:
     return NULL;
 }
 
-/* ---- Threads ---------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Threads
+ * ----------------------------------------------------------------------------------------------------------------------------------------
+ */
 
-static void pin_self(const struct gm_ring *ring) {
-    if (ring->pin_cpu < 0) return;
+static void pin_self(const struct gm_ring *ring)
+{
+    if (ring->pin_cpu < 0)
+        return;
     cpu_set_t mask;
     CPU_ZERO(&mask);
     CPU_SET((size_t)ring->pin_cpu, &mask);
     (void)pthread_setaffinity_np(pthread_self(), sizeof mask, &mask); /* a preference, not a need */
 }
 
-/* Tells the starter how opening went and waits until it has heard from everybody. */
-static bool meet_at_start(struct gm_ring *ring, int result, const char *why) {
+/* The two gates of the start: every ring has opened its back-end; every ring has run `init`. Only
+ * when all have opened does any program see its rings, so that a set which cannot be set up can be
+ * given up and begun anew on another back-end. */
+enum gate { GATE_OPENED = 1, GATE_READY = 2 };
+
+/* Tells the starter how it went and waits until it has heard from everybody. */
+static bool meet_at_gate(struct gm_ring *ring, enum gate gate, int result, const char *why)
+{
     struct gm_rings *rings = ring->rings;
     (void)pthread_mutex_lock(&rings->lock);
-    rings->started++;
+    rings->arrived++;
     if (result < 0 && rings->failed++ == 0) {
         rings->first_error = result;
         memcpy(rings->why, why, GM_WHY_BYTES);
     }
     (void)pthread_cond_broadcast(&rings->moved);
-    while (!rings->go) (void)pthread_cond_wait(&rings->moved, &rings->lock);
+    while (rings->gate < (uint32_t)gate)
+        (void)pthread_cond_wait(&rings->moved, &rings->lock);
     bool run = rings->failed == 0;
     (void)pthread_mutex_unlock(&rings->lock);
     return run;
 }
 
+/* The starter's side: waits for all rings at the gate, opens it, and says whether all is well. */
+static bool open_gate(struct gm_rings *rings, enum gate gate)
+{
+    (void)pthread_mutex_lock(&rings->lock);
+    while (rings->arrived < rings->threads)
+        (void)pthread_cond_wait(&rings->moved, &rings->lock);
+    bool well = rings->failed == 0;
+    rings->arrived = 0;
+    rings->gate = (uint32_t)gate;
+    (void)pthread_cond_broadcast(&rings->moved);
+    (void)pthread_mutex_unlock(&rings->lock);
+    return well;
+}
+
 /* No back-end is closed before every ring has made its last turn: until then it may be woken. */
-static void meet_at_end(struct gm_rings *rings) {
+static void meet_at_end(struct gm_rings *rings)
+{
     (void)pthread_mutex_lock(&rings->lock);
     rings->ended++;
     (void)pthread_cond_broadcast(&rings->moved);
-    while (rings->ended < rings->started) (void)pthread_cond_wait(&rings->moved, &rings->lock);
+    while (rings->ended < rings->threads)
+        (void)pthread_cond_wait(&rings->moved, &rings->lock);
     (void)pthread_mutex_unlock(&rings->lock);
 }
 
-static void *ring_main(void *arg) {
+static void *ring_main(void *arg)
+{
     struct gm_ring *ring = arg;
     char why[GM_WHY_BYTES] = "", name[16];
     (void)snprintf(name, sizeof name, "ring-%u", ring->index);
     (void)pthread_setname_np(pthread_self(), name);
     pin_self(ring); /* before the first touch of the ring's memory */
-    int r = gm_core_begin(ring, why);
-    if (meet_at_start(ring, r, why)) {
-        while (gm_core_turn(ring)) continue;
+    int r = gm_core_open(ring, why);
+    if (meet_at_gate(ring, GATE_OPENED, r, why)) {
+        r = gm_core_begin(ring, why);
+        if (meet_at_gate(ring, GATE_READY, r, why)) {
+            while (gm_core_turn(ring))
+                continue;
+        }
     }
     gm_core_enter(ring);
-    if (ring->initialised && ring->rings->ops.fini != NULL) ring->rings->ops.fini(ring, ring->rings->ops.arg);
+    if (ring->initialised && ring->rings->ops.fini != NULL)
+        ring->rings->ops.fini(ring, ring->rings->ops.arg);
     meet_at_end(ring->rings);
     gm_core_end(ring);
     return NULL;
 }
 
-/* Starts the threads; on failure those that run are told to end. */
-static int start_threads(struct gm_rings *rings) {
+/* Starts the threads; on failure those that run are told to end. *opened: the failure came after
+ * every back-end had been opened. */
+static int start_threads(struct gm_rings *rings, bool *opened)
+{
     uint32_t running = 0;
     int r = 0;
+    (void)pthread_mutex_lock(&rings->lock); /* nobody counts the others before all are there */
     while (running < rings->count && r == 0) {
         r = -pthread_create(&rings->ring[running]->thread, NULL, ring_main, rings->ring[running]);
-        if (r == 0) running++;
+        if (r == 0)
+            running++;
     }
-    (void)pthread_mutex_lock(&rings->lock);
-    while (rings->started < running) (void)pthread_cond_wait(&rings->moved, &rings->lock);
+    rings->threads = running;
     if (r < 0 && rings->failed++ == 0) {
         rings->first_error = r;
-        (void)snprintf(rings->why, sizeof rings->why, "cannot start a thread: %s", gm_error_text(r));
+        (void)snprintf(rings->why, sizeof rings->why, "cannot start a thread: %s",
+                       gm_error_text(r));
     }
-    rings->go = true;
-    bool failed = rings->failed > 0;
-    (void)pthread_cond_broadcast(&rings->moved);
     (void)pthread_mutex_unlock(&rings->lock);
-    if (!failed) return 0;
-    for (uint32_t i = 0; i < running; i++) (void)pthread_join(rings->ring[i]->thread, NULL);
+    *opened = open_gate(rings, GATE_OPENED);
+    if (*opened && open_gate(rings, GATE_READY))
+        return 0;
+    for (uint32_t i = 0; i < running; i++)
+        (void)pthread_join(rings->ring[i]->thread, NULL);
     return rings->first_error;
 }
 
 /* Simulation: everything on the caller's thread. */
-static int begin_all(struct gm_rings *rings) {
+static int begin_all(struct gm_rings *rings)
+{
     int r = 0;
     uint32_t begun = 0;
-    for (; begun < rings->count && r == 0; begun++) r = gm_core_begin(rings->ring[begun], rings->why);
+    for (; begun < rings->count && r == 0; begun++) {
+        r = gm_core_open(rings->ring[begun], rings->why);
+        if (r == 0)
+            r = gm_core_begin(rings->ring[begun], rings->why);
+    }
     gm_core_leave();
     return r;
 }
 
-static void end_all(struct gm_rings *rings) {
+static void end_all(struct gm_rings *rings)
+{
     for (uint32_t i = 0; i < rings->count; i++) {
         struct gm_ring *ring = rings->ring[i];
         gm_core_enter(ring);
-        if (ring->initialised && rings->ops.fini != NULL) rings->ops.fini(ring, rings->ops.arg);
+        if (ring->initialised && rings->ops.fini != NULL)
+            rings->ops.fini(ring, rings->ops.arg);
     }
-    for (uint32_t i = 0; i < rings->count; i++) gm_core_end(rings->ring[i]);
+    for (uint32_t i = 0; i < rings->count; i++)
+        gm_core_end(rings->ring[i]);
 }
 
-int gm_rings_start(const struct gm_rings_config *config, const struct gm_rings_ops *ops, struct gm_rings **out, char *why) {
+/* One attempt on the back-end that `config` names or choose_backend finds. */
+static int start_once(const struct gm_rings_config *config, const struct gm_rings_ops *ops,
+                      struct gm_rings **out, char *why)
+{
     int r;
+    bool opened = false, uring = false;
     struct gm_rings *rings = rings_new(config, ops, why, &r);
-    if (rings == NULL) return r;
-    bool threads = rings->config.io != GM_IO_SIM;
-    r = threads ? start_threads(rings) : begin_all(rings);
-    if (r < 0) {
-        memcpy(why, rings->why, GM_WHY_BYTES);
-        if (!threads) end_all(rings);
-        rings_free(rings);
+    if (rings == NULL)
         return r;
+    bool threads = rings->config.io != GM_IO_SIM;
+    r = threads ? start_threads(rings, &opened) : begin_all(rings);
+    if (r == 0) {
+        why[0] = '\0';
+        *out = rings;
+        return 0;
     }
-    why[0] = '\0';
-    *out = rings;
-    return 0;
+    memcpy(why, rings->why, GM_WHY_BYTES);
+    if (!threads)
+        end_all(rings);
+    uring = rings->backend == &gm_backend_uring;
+    rings_free(rings);
+    return uring && !opened && config->io == GM_IO_AUTO ? -EAGAIN : r;
 }
 
-void gm_rings_stop(struct gm_rings *rings) {
-    if (atomic_exchange_explicit(&rings->stop_asked, 1u, memory_order_acq_rel) != 0) return;
-    for (uint32_t i = 0; i < rings->count; i++) gm_rings_mail(rings, i, &rings->ring[i]->stop_mail);
+int gm_rings_start(const struct gm_rings_config *config, const struct gm_rings_ops *ops,
+                   struct gm_rings **out, char *why)
+{
+    int r = start_once(config, ops, out, why);
+    if (r != -EAGAIN || config->io != GM_IO_AUTO)
+        return r;
+    /* The probe's small ring could be set up, all of ours could not (lockable memory, most likely):
+     * what `auto` promises is a start. */
+    char reason[GM_WHY_BYTES];
+    memcpy(reason, why, sizeof reason);
+    struct gm_rings_config fallback = *config;
+    fallback.io = GM_IO_EPOLL;
+    r = start_once(&fallback, ops, out, why);
+    if (r == 0)
+        (void)snprintf((*out)->describe, sizeof(*out)->describe, EPOLL_BECAUSE "%.400s", reason);
+    return r;
 }
 
-void gm_rings_join(struct gm_rings *rings) {
-    if (rings->config.io == GM_IO_SIM) end_all(rings);
+void gm_rings_stop(struct gm_rings *rings)
+{
+    if (atomic_exchange_explicit(&rings->stop_asked, 1u, memory_order_acq_rel) != 0)
+        return;
+    for (uint32_t i = 0; i < rings->count; i++)
+        gm_rings_mail(rings, i, &rings->ring[i]->stop_mail);
+}
+
+void gm_rings_join(struct gm_rings *rings)
+{
+    if (rings->config.io == GM_IO_SIM)
+        end_all(rings);
     else
-        for (uint32_t i = 0; i < rings->count; i++) (void)pthread_join(rings->ring[i]->thread, NULL);
+        for (uint32_t i = 0; i < rings->count; i++)
+            (void)pthread_join(rings->ring[i]->thread, NULL);
     rings_free(rings);
 }

@@ -1,8 +1,11 @@
-/* The back-end that the core sees in a simulation: what io_uring and epoll do with the kernel, done with the simulated network.
+/* The back-end that the core sees in a simulation: what io_uring and epoll do with the kernel, done
+ * with the simulated network.
  *
- * One thread; everything is delivered inside `wait`, which never blocks. It is deliberately less kind than a kernel, within the contract:
- * sockets are served in a drawn order, a send reads its bytes only in the turn after it was asked for (who frees them early is found), what
- * one socket has to tell comes in drawn order, and a detached socket may still deliver. Invariant: an end with something to tell is active. */
+ * One thread; everything is delivered inside `wait`, which never blocks. It is deliberately less
+ * kind than a kernel, within the contract: sockets are served in a drawn order, a send reads its
+ * bytes only in the turn after it was asked for (who frees them early is found), what one socket
+ * has to tell comes in drawn order, and a detached socket may still deliver. Invariant: an end with
+ * something to tell is active. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,20 +14,34 @@
 #include "ring/fill.h"
 #include "ring/sim_net.h"
 
-static struct sim_ring *ring_of(const struct gm_ring *ring) { return ring->backend_state; }
-static struct sim_end *end_of(const struct gm_sock *sock) { return sock->backend; }
-static struct sim_listener *listener_of(const struct gm_sock *sock) { return sock->backend; }
+static struct sim_ring *ring_of(const struct gm_ring *ring)
+{
+    return ring->backend_state;
+}
+static struct sim_end *end_of(const struct gm_sock *sock)
+{
+    return sock->backend;
+}
+static struct sim_listener *listener_of(const struct gm_sock *sock)
+{
+    return sock->backend;
+}
 
 #define SIM_STARVED GM_SOCK_BACKEND_BIT(0) /* on ring->starved */
 
-/* ---- Open, close ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- Open, close
+ * -----------------------------------------------------------------------------------------------------------------------
+ */
 
-static int sim_open(struct gm_ring *ring, char *why) {
+static int sim_open(struct gm_ring *ring, char *why)
+{
     struct gm_sim *sim = ring->rings->config.sim;
     struct sim_ring *made = sim == NULL ? NULL : calloc(1, sizeof *made);
     uint64_t *due_ns = made == NULL ? NULL : calloc(ring->rings->count + 1u, sizeof *due_ns);
     if (due_ns == NULL) {
-        (void)snprintf(why, GM_WHY_BYTES, sim == NULL ? "a simulated ring needs a simulation (gm_rings_config.sim)" : "out of memory");
+        (void)snprintf(why, GM_WHY_BYTES,
+                       sim == NULL ? "a simulated ring needs a simulation (gm_rings_config.sim)"
+                                   : "out of memory");
         free(made);
         return sim == NULL ? -EINVAL : -ENOMEM;
     }
@@ -35,7 +52,8 @@ static int sim_open(struct gm_ring *ring, char *why) {
     made->mail_due_ns = due_ns;
     made->random.state = sim->seed * 0x2545f4914f6cdd1dull + made->id;
     struct sim_ring **last = &sim->rings;
-    while (*last != NULL) last = &(*last)->next;
+    while (*last != NULL)
+        last = &(*last)->next;
     *last = made;
     ring->backend_state = made;
     /* Its first turn, so that what `init` has asked for begins. */
@@ -44,25 +62,31 @@ static int sim_open(struct gm_ring *ring, char *why) {
 }
 
 /* What the process had open, the kernel closes. */
-static void sim_close(struct gm_ring *ring) {
+static void sim_close(struct gm_ring *ring)
+{
     struct sim_ring *gone = ring_of(ring);
-    if (gone == NULL) return;
+    if (gone == NULL)
+        return;
     struct gm_sim *sim = gone->sim;
     for (unsigned pool = 0; pool < GM_POOL_COUNT; pool++) {
-        if (gone->fill[pool] != NULL) gm_buf_put(gone->fill[pool]);
+        if (gone->fill[pool] != NULL)
+            gm_buf_put(gone->fill[pool]);
     }
-    for (uint32_t i = 0; i < gone->active_count; i++) gone->active[i]->active = false;
+    for (uint32_t i = 0; i < gone->active_count; i++)
+        gone->active[i]->active = false;
     gone->active_count = 0;
     struct sim_listener *next;
     for (struct sim_listener *listener = sim->listeners; listener != NULL; listener = next) {
         next = listener->next;
-        if (listener->node.ring != gone) continue;
+        if (listener->node.ring != gone)
+            continue;
         sim_listener_remove(sim, listener);
         free(listener);
     }
     for (struct sim_conn *conn = sim->conns; conn != NULL; conn = conn->next) {
         for (unsigned side = 0; side < 2; side++) {
-            if (conn->end[side].node.ring != gone) continue;
+            if (conn->end[side].node.ring != gone)
+                continue;
             sim_end_close(&conn->end[side], false);
             conn->end[side].node = (struct sim_node){0};
         }
@@ -71,32 +95,40 @@ static void sim_close(struct gm_ring *ring) {
     ring->backend_state = NULL;
 }
 
-/* ---- What the core asks for --------------------------------------------------------------------------------------------------------------- */
+/* ---- What the core asks for
+ * ---------------------------------------------------------------------------------------------------------------
+ */
 
-static void end_adopt(struct sim_end *end, struct gm_sock *sock) {
+static void end_adopt(struct sim_end *end, struct gm_sock *sock)
+{
     end->sock = sock;
     end->node.ring = ring_of(sock->ring);
     sock->backend = end;
     sim_rouse(&end->node);
 }
 
-static int sim_attach(struct gm_sock *sock) {
+static int sim_attach(struct gm_sock *sock)
+{
     struct sim_end *end = sim_end_find(sock->ring->rings->config.sim, sock->fd);
-    if (end == NULL || end->sock != NULL) return -EBADF;
+    if (end == NULL || end->sock != NULL)
+        return -EBADF;
     end_adopt(end, sock);
     return 0;
 }
 
-static int sim_connect(struct gm_sock *sock, const union gm_addr *to) {
+static int sim_connect(struct gm_sock *sock, const union gm_addr *to)
+{
     struct sim_conn *conn = sim_conn_new(ring_of(sock->ring)->sim, to);
     sock->fd = SIM_FD_BASE + (int)conn->end[0].handle;
     end_adopt(&conn->end[0], sock);
     return 0;
 }
 
-static int sim_listen(struct gm_sock *sock, const union gm_addr *addr) {
+static int sim_listen(struct gm_sock *sock, const union gm_addr *addr)
+{
     struct sim_listener *listener = calloc(1, sizeof *listener);
-    if (listener == NULL) return -ENOMEM;
+    if (listener == NULL)
+        return -ENOMEM;
     listener->node = (struct sim_node){.ring = ring_of(sock->ring), .is_listener = true};
     listener->sock = sock;
     listener->rings = sock->ring->rings;
@@ -109,12 +141,15 @@ static int sim_listen(struct gm_sock *sock, const union gm_addr *addr) {
     return 0;
 }
 
-static void sim_recv(struct gm_sock *sock) {
+static void sim_recv(struct gm_sock *sock)
+{
     struct sim_end *end = end_of(sock);
-    if (sim_end_readable(end) > 0 || sim_end_ended(end)) sim_rouse(&end->node);
+    if (sim_end_readable(end) > 0 || sim_end_ended(end))
+        sim_rouse(&end->node);
 }
 
-static void sim_send(struct gm_sock *sock, const struct iovec *iov, unsigned count, bool more) {
+static void sim_send(struct gm_sock *sock, const struct iovec *iov, unsigned count, bool more)
+{
     (void)more;
     struct sim_end *end = end_of(sock);
     GM_ASSERT(!end->sending && count <= GM_SEND_IOV);
@@ -125,16 +160,20 @@ static void sim_send(struct gm_sock *sock, const struct iovec *iov, unsigned cou
     sim_rouse(&end->node);
 }
 
-static void sim_shutdown(struct gm_sock *sock) {
-    if (!end_of(sock)->connecting) sim_end_shutdown(end_of(sock));
+static void sim_shutdown(struct gm_sock *sock)
+{
+    if (!end_of(sock)->connecting)
+        sim_end_shutdown(end_of(sock));
 }
 
-static void sock_unqueue(struct gm_sock *sock) {
+static void sock_unqueue(struct gm_sock *sock)
+{
     gm_list_remove(&sock->node);
     sock->flags &= ~SIM_STARVED;
 }
 
-static void sim_sock_close(struct gm_sock *sock) {
+static void sim_sock_close(struct gm_sock *sock)
+{
     sock_unqueue(sock);
     if (sock->flags & GM_SOCK_LISTENER) {
         struct sim_listener *listener = listener_of(sock);
@@ -149,63 +188,80 @@ static void sim_sock_close(struct gm_sock *sock) {
     struct sim_end *end = end_of(sock);
     if (end != NULL) {
         /* The send under way may have left just before. */
-        if (end->sending && sim_rand_hit(&end->conn->sim->net, 500)) (void)sim_end_send(end);
+        if (end->sending && sim_rand_hit(&end->conn->sim->net, 500))
+            (void)sim_end_send(end);
         sim_end_close(end, (sock->flags & GM_SOCK_RESET) != 0);
         sock->backend = NULL;
     }
     gm_core_finish(sock);
 }
 
-static void sim_detach(struct gm_sock *sock) {
+static void sim_detach(struct gm_sock *sock)
+{
     struct sim_end *end = end_of(sock);
     sock_unqueue(sock);
     end->detaching = true;
     sim_rouse(&end->node);
 }
 
-/* ---- Delivery ------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Delivery
+ * -------------------------------------------------------------------------------------------------------------------------------
+ */
 
 /* Its owner still has it, and wants to hear. */
-static bool end_lives(const struct sim_end *end, const struct gm_sock *sock) {
+static bool end_lives(const struct sim_end *end, const struct gm_sock *sock)
+{
     return end->sock == sock && !end->closed && (sock->flags & GM_SOCK_CLOSING) == 0;
 }
 
 /* One receive: as much as the grant and the buffer allow, or less. False: no buffer. */
-static bool end_recv_once(struct sim_end *end) {
+static bool end_recv_once(struct sim_end *end)
+{
     struct gm_sock *sock = end->sock;
     struct sim_ring *ring = end->node.ring;
     struct gm_sim *sim = ring->sim;
     struct gm_buf *buf = gm_fill_begin(ring->ring, sock->pool, &ring->fill[sock->pool]);
-    if (buf == NULL) return false;
+    if (buf == NULL)
+        return false;
     uint64_t len = sim_end_readable(end);
-    if (len > sock->recv_grant) len = sock->recv_grant;
-    if (len > buf->size - buf->fill) len = buf->size - buf->fill;
-    if (len > 1 && sim_rand_hit(&sim->net, sim->profile.split_permille)) len = 1 + sim_rand_below(&sim->net, len - 1);
+    if (len > sock->recv_grant)
+        len = sock->recv_grant;
+    if (len > buf->size - buf->fill)
+        len = buf->size - buf->fill;
+    if (len > 1 && sim_rand_hit(&sim->net, sim->profile.split_permille))
+        len = 1 + sim_rand_below(&sim->net, len - 1);
     sim_end_read(end, buf->data + buf->fill, (uint32_t)len);
     gm_core_recv(sock, gm_fill_end(buf, (uint32_t)len));
     return true;
 }
 
-static void end_receive(struct sim_end *end) {
+static void end_receive(struct sim_end *end)
+{
     struct gm_sock *sock = end->sock;
     unsigned left = 1 + (unsigned)sim_rand_below(&end->conn->sim->net, 4);
-    while (end_lives(end, sock) && gm_core_wants_recv(sock) && sim_end_readable(end) > 0 && left-- > 0) {
-        if (end_recv_once(end)) continue;
+    while (end_lives(end, sock) && gm_core_wants_recv(sock) && sim_end_readable(end) > 0 &&
+           left-- > 0) {
+        if (end_recv_once(end))
+            continue;
         sock->flags |= SIM_STARVED;
         gm_list_push_back(&sock->ring->starved[sock->pool], &sock->node);
         gm_counter_add(GM_COUNTER_RECV_STARVED, 1);
         return;
     }
-    if (!end_lives(end, sock)) return;
+    if (!end_lives(end, sock))
+        return;
     if (gm_core_wants_recv(sock)) {
-        if (sim_end_readable(end) > 0) sim_rouse(&end->node);
-        else if (sim_end_ended(end)) gm_core_recv_end(sock, -end->error);
+        if (sim_end_readable(end) > 0)
+            sim_rouse(&end->node);
+        else if (sim_end_ended(end))
+            gm_core_recv_end(sock, -end->error);
     } else if (gm_core_paused(sock) && sim_end_ended(end)) {
         gm_core_hangup(sock);
     }
 }
 
-static void end_tell_sent(struct sim_end *end) {
+static void end_tell_sent(struct sim_end *end)
+{
     struct gm_sock *sock = end->sock;
     if (end->sending) {
         end->sending = false;
@@ -217,46 +273,61 @@ static void end_tell_sent(struct sim_end *end) {
     }
 }
 
-/* What is in already, as far as the grant reaches, may still come; then the socket has left this ring. */
-static void end_detach(struct sim_end *end) {
+/* What is in already, as far as the grant reaches, may still come; then the socket has left this
+ * ring. */
+static void end_detach(struct sim_end *end)
+{
     struct gm_sock *sock = end->sock;
-    bool some = sock->recv_grant > 0 && (sock->flags & (GM_SOCK_POOL_SET | GM_SOCK_RECV_ENDED)) == GM_SOCK_POOL_SET;
-    if (some && sim_end_readable(end) > 0 && sim_rand_hit(&end->conn->sim->net, 500)) (void)end_recv_once(end);
+    bool some = sock->recv_grant > 0 &&
+                (sock->flags & (GM_SOCK_POOL_SET | GM_SOCK_RECV_ENDED)) == GM_SOCK_POOL_SET;
+    if (some && sim_end_readable(end) > 0 && sim_rand_hit(&end->conn->sim->net, 500))
+        (void)end_recv_once(end);
     end->detaching = end->blocked = end->writable = false;
     end->sock = NULL;
     end->node.ring = NULL;
     sock->backend = NULL;
-    if (sock->flags & GM_SOCK_CLOSING) sim_end_close(end, (sock->flags & GM_SOCK_RESET) != 0); /* it was closed while leaving */
+    if (sock->flags & GM_SOCK_CLOSING)
+        sim_end_close(end, (sock->flags & GM_SOCK_RESET) != 0); /* it was closed while leaving */
     gm_core_finish(sock);
 }
 
-static void end_deliver(struct sim_end *end) {
+static void end_deliver(struct sim_end *end)
+{
     struct gm_sock *sock = end->sock;
-    if (sock == NULL || end->closed) return;
+    if (sock == NULL || end->closed)
+        return;
     if (end->detaching) {
         end_detach(end);
         return;
     }
     if (end->connecting) {
-        if (!end->connect_done) return;
+        if (!end->connect_done)
+            return;
         end->connecting = false;
         end->connect_told = true;
-        if (end->connect_error != 0) end->error = end->connect_error;
+        if (end->connect_error != 0)
+            end->error = end->connect_error;
         gm_core_connected(sock, -end->connect_error);
-        if (!end_lives(end, sock)) return;
+        if (!end_lives(end, sock))
+            return;
     }
     bool receive_first = sim_rand_hit(&end->conn->sim->net, 500);
-    if (receive_first) end_receive(end);
-    if (end_lives(end, sock)) end_tell_sent(end);
-    if (end_lives(end, sock) && !receive_first && (sock->flags & SIM_STARVED) == 0) end_receive(end);
+    if (receive_first)
+        end_receive(end);
+    if (end_lives(end, sock))
+        end_tell_sent(end);
+    if (end_lives(end, sock) && !receive_first && (sock->flags & SIM_STARVED) == 0)
+        end_receive(end);
 }
 
-static void listener_deliver(struct sim_listener *listener) {
+static void listener_deliver(struct sim_listener *listener)
+{
     struct gm_sock *sock = listener->sock;
     struct gm_sim *sim = listener->node.ring->sim;
     unsigned left = 64; /* per turn; the others have theirs, too */
     struct sim_end *end;
-    while (left-- > 0 && (end = sim_listener_pop(listener)) != NULL) gm_core_accept(sock, SIM_FD_BASE + (int)end->handle);
+    while (left-- > 0 && (end = sim_listener_pop(listener)) != NULL)
+        gm_core_accept(sock, SIM_FD_BASE + (int)end->handle);
     if (listener->queue_count > 0) {
         sim_rouse(&listener->node);
     } else if (listener->closing) {
@@ -267,7 +338,8 @@ static void listener_deliver(struct sim_listener *listener) {
     }
 }
 
-static void starved_retry(struct sim_ring *ring) {
+static void starved_retry(struct sim_ring *ring)
+{
     for (unsigned pool = 0; pool < GM_POOL_COUNT; pool++) {
         uint32_t left = gm_fill_supply(ring->ring, pool, ring->fill[pool]);
         struct gm_list *node;
@@ -280,7 +352,8 @@ static void starved_retry(struct sim_ring *ring) {
 }
 
 /* Moves the active nodes to the batch, in drawn order. Returns how many. */
-static uint32_t batch_draw(struct sim_ring *ring) {
+static uint32_t batch_draw(struct sim_ring *ring)
+{
     uint32_t count = ring->active_count;
     ring->batch = sim_grow(ring->batch, &ring->batch_cap, count, sizeof(struct sim_node *));
     for (uint32_t i = 0; i < count; i++) {
@@ -293,7 +366,8 @@ static uint32_t batch_draw(struct sim_ring *ring) {
     return count;
 }
 
-static void sim_wait(struct gm_ring *ring, uint64_t timeout_ns) {
+static void sim_wait(struct gm_ring *ring, uint64_t timeout_ns)
+{
     (void)timeout_ns;
     struct sim_ring *on = ring_of(ring);
     gm_core_woken(ring);
@@ -301,29 +375,37 @@ static void sim_wait(struct gm_ring *ring, uint64_t timeout_ns) {
     uint32_t count = batch_draw(on);
     for (uint32_t i = 0; i < count; i++) {
         struct sim_node *node = on->batch[i];
-        if (i >= GM_TURN_EVENTS_MAX || node->ring != on) sim_rouse(node); /* not its turn any more, or adopted elsewhere meanwhile */
-        else if (node->is_listener) listener_deliver((struct sim_listener *)(void *)node);
-        else end_deliver((struct sim_end *)(void *)node);
+        if (i >= GM_TURN_EVENTS_MAX || node->ring != on)
+            sim_rouse(node); /* not its turn any more, or adopted elsewhere meanwhile */
+        else if (node->is_listener)
+            listener_deliver((struct sim_listener *)(void *)node);
+        else
+            end_deliver((struct sim_end *)(void *)node);
     }
 }
 
-static void sim_wake(struct gm_ring *from, struct gm_ring *to) {
+static void sim_wake(struct gm_ring *from, struct gm_ring *to)
+{
     (void)from;
     sim_ring_due(ring_of(to), ring_of(to)->sim->now_ns + 1);
 }
 
-/* ---- Clock, chance, names, mail ----------------------------------------------------------------------------------------------------------------- */
+/* ---- Clock, chance, names, mail
+ * -----------------------------------------------------------------------------------------------------------------
+ */
 
 /* Midnight of 1 January 2026, UTC, when the simulated clock began. */
 #define SIM_WALL_START_S 1767225600
 
-static void sim_clock(struct gm_ring *ring, uint64_t *now_ns, int64_t *wall_s) {
+static void sim_clock(struct gm_ring *ring, uint64_t *now_ns, int64_t *wall_s)
+{
     const struct gm_sim *sim = ring->rings->config.sim; /* NULL: `open` will refuse */
     *now_ns = sim != NULL ? sim->now_ns : 0;
     *wall_s = SIM_WALL_START_S + (int64_t)(*now_ns / 1000000000u);
 }
 
-static void sim_random(struct gm_ring *ring, void *out, size_t len) {
+static void sim_random(struct gm_ring *ring, void *out, size_t len)
+{
     uint8_t *to = out;
     while (len > 0) {
         uint64_t word = sim_rand_next(&ring_of(ring)->random);
@@ -335,39 +417,52 @@ static void sim_random(struct gm_ring *ring, void *out, size_t len) {
 }
 
 /* The server is where it was dialled, a client somewhere in 10.0.0.0/8. */
-static void sim_peer(const struct gm_sock *sock, union gm_addr *out) {
+static void sim_peer(const struct gm_sock *sock, union gm_addr *out)
+{
     const struct sim_end *end = end_of(sock);
     memset(out, 0, sizeof *out);
-    if (end == NULL) return;
+    if (end == NULL)
+        return;
     if (end->side == 0) {
         *out = end->conn->to;
         return;
     }
-    out->in = (struct sockaddr_in){.sin_family = AF_INET,
-                                   .sin_addr.s_addr = htonl(0x0a000000u | (end->conn->id >> 14 & 0xffffffu)),
-                                   .sin_port = htons((uint16_t)(49152u + (end->conn->id & 0x3fffu)))};
+    out->in = (struct sockaddr_in){
+        .sin_family = AF_INET,
+        .sin_addr.s_addr = htonl(0x0a000000u | (end->conn->id >> 14 & 0xffffffu)),
+        .sin_port = htons((uint16_t)(49152u + (end->conn->id & 0x3fffu)))};
 }
 
-static uint16_t sim_port(const struct gm_listener *listener) {
+static uint16_t sim_port(const struct gm_listener *listener)
+{
     const struct sim_listener *at = listener_of(&listener->sock);
-    if (at == NULL || at->addr.base.sa_family == AF_UNIX) return 0;
-    return ntohs(at->addr.base.sa_family == AF_INET ? at->addr.in.sin_port : at->addr.in6.sin6_port);
+    if (at == NULL || at->addr.base.sa_family == AF_UNIX)
+        return 0;
+    return ntohs(at->addr.base.sa_family == AF_INET ? at->addr.in.sin_port
+                                                    : at->addr.in6.sin6_port);
 }
 
-static void sim_close_fd(struct gm_ring *ring, int fd) {
+static void sim_close_fd(struct gm_ring *ring, int fd)
+{
     struct sim_end *end = sim_end_find(ring->rings->config.sim, fd);
-    if (end != NULL && end->sock == NULL) sim_end_close(end, false);
+    if (end != NULL && end->sock == NULL)
+        sim_end_close(end, false);
 }
 
-static void sim_mail(struct gm_ring *from, struct gm_ring *to, struct gm_mail *first, struct gm_mail *last) {
+static void sim_mail(struct gm_ring *from, struct gm_ring *to, struct gm_mail *first,
+                     struct gm_mail *last)
+{
     struct sim_ring *on = ring_of(to);
-    if (on == NULL) return;
+    if (on == NULL)
+        return;
     struct gm_sim *sim = on->sim;
     uint64_t *pair_due_ns = &on->mail_due_ns[from != NULL ? from->index : to->rings->count];
     uint64_t due_ns = sim->now_ns + 1 + sim_rand_below(&sim->net, sim->profile.mail_max_ns);
-    if (due_ns <= *pair_due_ns) due_ns = *pair_due_ns + 1; /* order per pair is kept */
+    if (due_ns <= *pair_due_ns)
+        due_ns = *pair_due_ns + 1; /* order per pair is kept */
     *pair_due_ns = due_ns;
-    sim_post(sim, due_ns - sim->now_ns, (struct sim_event){.kind = SIM_MAIL, .ring = on, .first = first, .last = last});
+    sim_post(sim, due_ns - sim->now_ns,
+             (struct sim_event){.kind = SIM_MAIL, .ring = on, .first = first, .last = last});
 }
 
 const struct gm_backend gm_backend_sim = {

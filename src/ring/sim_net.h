@@ -1,18 +1,21 @@
 /* Inside the simulation: what its three files share. Nobody else includes this.
  *
- * sim.c holds time, chance, the event heap and the rings' turns; sim_net.c the network (ends, pipes, listeners, faults), which knows sockets
- * only as something to be roused; sim_backend.c is the back-end that the core sees. One thread. Invariant: every order comes from the heap
- * (time, drawn tie, sequence) or from a drawn permutation, never from an address. */
+ * sim.c holds time, chance, the event heap and the rings' turns; sim_net.c the network (ends,
+ * pipes, listeners, faults), which knows sockets only as something to be roused; sim_backend.c is
+ * the back-end that the core sees. One thread. Invariant: every order comes from the heap (time,
+ * drawn tie, sequence) or from a drawn permutation, never from an address. */
 #ifndef GM_RING_SIM_NET_H
 #define GM_RING_SIM_NET_H
 
 #include "ring/internal.h"
 #include "ring/sim.h"
 
-/* Descriptors of the simulation: above any the kernel gives (fs.nr_open is at most 2^30 but 2^20 by default), so that a stray close(2) fails. */
+/* Descriptors of the simulation: above any the kernel gives (fs.nr_open is at most 2^30 but 2^20 by
+ * default), so that a stray close(2) fails. */
 #define SIM_FD_BASE (1 << 29)
 #define SIM_BACKLOG 1024u
-#define SIM_SYN_RETRY_NS 1000000000ull /* a full backlog drops the SYN, the client tries again, as Linux does */
+#define SIM_SYN_RETRY_NS                                                                           \
+    1000000000ull /* a full backlog drops the SYN, the client tries again, as Linux does */
 #define SIM_FOREVER UINT64_MAX
 
 struct sim_end;
@@ -27,9 +30,14 @@ struct sim_rand {
 };
 uint64_t sim_rand_next(struct sim_rand *rand);
 uint64_t sim_rand_below(struct sim_rand *rand, uint64_t bound); /* bound 0: 0 */
-static inline bool sim_rand_hit(struct sim_rand *rand, uint32_t permille) { return permille > 0 && sim_rand_below(rand, 1000) < permille; }
+static inline bool sim_rand_hit(struct sim_rand *rand, uint32_t permille)
+{
+    return permille > 0 && sim_rand_below(rand, 1000) < permille;
+}
 
-/* ---- Events -------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Events
+ * --------------------------------------------------------------------------------------------------------------------------------
+ */
 
 enum sim_kind {
     SIM_TURN = 1, /* ring: its turn */
@@ -48,7 +56,14 @@ enum sim_kind {
     SIM_NOTE
 };
 
-enum sim_fault { SIM_FAULT_CUT, SIM_FAULT_HALF_CLOSE, SIM_FAULT_FREEZE, SIM_FAULT_DELAY, SIM_FAULT_SLOW, SIM_FAULTS };
+enum sim_fault {
+    SIM_FAULT_CUT,
+    SIM_FAULT_HALF_CLOSE,
+    SIM_FAULT_FREEZE,
+    SIM_FAULT_DELAY,
+    SIM_FAULT_SLOW,
+    SIM_FAULTS
+};
 
 struct sim_event {
     uint64_t at_ns, tie, sequence;
@@ -62,7 +77,9 @@ struct sim_event {
     void *arg;
 };
 
-/* ---- Rings ------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Rings
+ * -------------------------------------------------------------------------------------------------------------------------------
+ */
 
 /* What a ring has to look at in its next turn: an end or a listener. First member of both. */
 struct sim_node {
@@ -89,7 +106,9 @@ struct sim_ring {
     struct gm_buf *fill[GM_POOL_COUNT];
 };
 
-/* ---- Network ------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- Network
+ * ------------------------------------------------------------------------------------------------------------------------------
+ */
 
 struct sim_segment {
     uint64_t end; /* stream position behind its last byte */
@@ -97,7 +116,8 @@ struct sim_segment {
     bool fin;
 };
 
-/* One direction. Positions count bytes since the beginning: read <= arrived <= written, acked <= read, written - acked <= cap. */
+/* One direction. Positions count bytes since the beginning: read <= arrived <= written, acked <=
+ * read, written - acked <= cap. */
 struct sim_pipe {
     uint8_t *bytes;
     uint32_t cap;
@@ -118,8 +138,8 @@ struct sim_end {
     struct gm_sock *sock; /* NULL: nobody has adopted it */
     uint32_t handle;
     uint8_t side;
-    bool closed;       /* its owner has closed it */
-    bool shut;         /* its FIN was sent */
+    bool closed; /* its owner has closed it */
+    bool shut;   /* its FIN was sent */
     bool connecting, connect_told;
     bool detaching;
     bool blocked;      /* a send was short: tell when there is room */
@@ -127,7 +147,7 @@ struct sim_end {
     bool sending;      /* iov is waiting to be taken */
     int connect_error; /* valid once connect_done */
     bool connect_done;
-    int error;         /* RST has arrived: positive errno */
+    int error; /* RST has arrived: positive errno */
     struct iovec iov[GM_SEND_IOV];
     unsigned iov_count;
 };
@@ -137,8 +157,8 @@ struct sim_conn {
     struct sim_conn *prev, *next; /* all connections, in order of making */
     struct sim_conn *dying_next;  /* both ends closed, not yet freed */
     uint32_t id;
-    uint32_t events; /* in the heap that name it */
-    bool accepted;   /* the server end exists */
+    uint32_t events;  /* in the heap that name it */
+    bool accepted;    /* the server end exists */
     bool rst_held[2]; /* an RST for that end waits for a frozen pipe to thaw */
     union gm_addr to;
     struct sim_end end[2];   /* 0: client, 1: server */
@@ -195,14 +215,24 @@ void sim_end_read(struct sim_end *end, uint8_t *to, uint32_t len);
 void sim_end_shutdown(struct sim_end *end);
 void sim_end_close(struct sim_end *end, bool reset);
 
-static inline struct sim_pipe *sim_end_in(struct sim_end *end) { return &end->conn->pipe[1 - end->side]; }
-static inline struct sim_pipe *sim_end_out(struct sim_end *end) { return &end->conn->pipe[end->side]; }
-static inline uint64_t sim_end_readable(const struct sim_end *end) {
+static inline struct sim_pipe *sim_end_in(struct sim_end *end)
+{
+    return &end->conn->pipe[1 - end->side];
+}
+static inline struct sim_pipe *sim_end_out(struct sim_end *end)
+{
+    return &end->conn->pipe[end->side];
+}
+static inline uint64_t sim_end_readable(const struct sim_end *end)
+{
     const struct sim_pipe *in = &end->conn->pipe[1 - end->side];
     return in->arrived - in->read;
 }
 /* Nothing will come behind the readable bytes. */
-static inline bool sim_end_ended(const struct sim_end *end) { return end->error != 0 || end->conn->pipe[1 - end->side].fin_arrived; }
+static inline bool sim_end_ended(const struct sim_end *end)
+{
+    return end->error != 0 || end->conn->pipe[1 - end->side].fin_arrived;
+}
 
 /* 0 or -EADDRINUSE; fills in the port. */
 int sim_listener_bind(struct gm_sim *sim, struct sim_listener *listener, const union gm_addr *addr);

@@ -120,13 +120,25 @@ static int start_rings(struct gm_server_shared *shared)
     return rc;
 }
 
+/* The one line on what the rings run on: loud when `auto` could not have io_uring. */
+static void announce_io(const struct gm_server_shared *shared)
+{
+    const char *io = gm_rings_describe(shared->rings);
+    bool fell_back = shared->config->runtime.io == GM_CONFIG_IO_AUTO &&
+                     strcmp(gm_rings_backend(shared->rings), "epoll") == 0;
+    if (fell_back)
+        gm_log_warn("io_uring is not available: running on epoll, at more CPU per request",
+                    GM_STR("io", io));
+    else
+        gm_log_info("runtime", GM_STR("io", io));
+}
+
 static void announce(const struct gm_server_shared *shared)
 {
     const struct gm_server_config *config = shared->config;
-    gm_log_info("runtime", GM_STR("io", gm_rings_describe(shared->rings)),
-                GM_UINT("rings", gm_rings_count(shared->rings)),
-                GM_UINT("lanes", shared->lane_count));
-    gm_log_info("server started", GM_INT("httpPort", config->http_port),
+    announce_io(shared);
+    gm_log_info("server started", GM_UINT("rings", gm_rings_count(shared->rings)),
+                GM_UINT("lanes", shared->lane_count), GM_INT("httpPort", config->http_port),
                 GM_INT("metricsPort", config->metrics_port),
                 GM_INT("healthPort", config->health_port),
                 GM_NS("idleTimeout", config->idle_timeout_ns),

@@ -126,7 +126,7 @@ Test(server_config, unusable_values_are_refused)
         {"--lanes=65", "gimlet server: --lanes: \"65\" is out of range (0 to 64)\n"},
         {"--rings=-1", "gimlet server: --rings: \"-1\" is out of range (0 to 256)\n"},
         {"--ring-memory=1",
-         "gimlet server: --ring-memory: \"1\" is out of range (4MiB to 64GiB)\n"},
+         "gimlet server: --ring-memory: \"1\" is out of range (8MiB to 64GiB)\n"},
         {"--io=iocp", "gimlet server: --io: \"iocp\" is not one of auto, uring, epoll\n"},
         {"--log-format=xml", "gimlet server: --log-format: \"xml\" is not one of json, console\n"},
         {"--http-port=off", "gimlet server: --http-port: \"off\" is not a port (0 to 65535)\n"},

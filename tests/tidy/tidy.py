@@ -32,7 +32,7 @@ INCLUDES = {
     "ring": ["base"], "tls": ["base"],
     "net": ["ring", "tls"],
     "link": ["codec", "net"],
-    "client": ["link"], "control": ["link"],
+    "control": ["link"], "client": ["link", "control"],
     "server": ["client", "control"], "agent": ["client", "control"],
     "cli": ["server", "agent"],
     "main": ["cli"],

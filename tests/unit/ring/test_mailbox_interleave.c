@@ -191,10 +191,10 @@ static bool remember(uint64_t key) {
 }
 
 static uint64_t state_key(void) {
-    uint64_t h = mix((uint64_t)(uintptr_t)atomic_load(&box.tail), atomic_load(&box.sleeping));
-    h = mix(h, (uint64_t)(uintptr_t)atomic_load(&box.stub.next));
+    uint64_t h = mix((uint64_t)(uintptr_t)atomic_load_explicit(&box.tail, memory_order_seq_cst), atomic_load_explicit(&box.sleeping, memory_order_seq_cst));
+    h = mix(h, (uint64_t)(uintptr_t)atomic_load_explicit(&box.stub.next, memory_order_seq_cst));
     h = mix(h, (uint64_t)(uintptr_t)box.head);
-    for (unsigned i = 0; i < mail_count; i++) h = mix(h, (uint64_t)(uintptr_t)atomic_load(&mails[i].next));
+    for (unsigned i = 0; i < mail_count; i++) h = mix(h, (uint64_t)(uintptr_t)atomic_load_explicit(&mails[i].next, memory_order_seq_cst));
     for (unsigned i = 0; i < fiber_count; i++) {
         struct fiber *f = &fibers[i];
         h = mix(h, mix(f->history, (uint64_t)f->buffered << 3 | (uint64_t)f->done << 2 | (uint64_t)f->waiting << 1 | f->woken));

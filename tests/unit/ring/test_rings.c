@@ -398,7 +398,10 @@ static struct gm_task first_soon, second_soon, a_flush;
 static struct gm_timer a_timer;
 static struct gm_ring *story_ring;
 static _Atomic bool told;
-static void tell(const char *word) { strcat(story, word); }
+static void tell(const char *word) {
+    size_t len = strlen(story);
+    (void)snprintf(story + len, sizeof story - len, "%s", word);
+}
 static void run_second(struct gm_task *task) {
     (void)task;
     tell("second ");

@@ -1,0 +1,67 @@
+/* What one ring of the agent holds, and what all of them share.
+ *
+ * Owner: one ring, except `shared`, which all rings read and of which the atomics alone are
+ * written. Private to agent/. */
+#ifndef GM_AGENT_CONTEXT_H
+#define GM_AGENT_CONTEXT_H
+
+#include "base/counter.h"
+#include "client/call.h"
+#include "config/config.h"
+#include "link/link.h"
+
+/* Requests of one ring under way at once, whatever --max-concurrent-requests says; beyond it:
+ * overload. A slot is touched when first used. */
+#define GM_AGENT_SERVES_MAX 16384u
+/* Connections to backends of one ring: one per request, the idle ones, and those on their way
+ * out. */
+#define GM_AGENT_BACKENDS_MAX (2u * GM_AGENT_SERVES_MAX)
+/* What READY announces: slots of a link, and the credit a request body starts with. */
+#define GM_AGENT_STREAMS_MAX 16384u
+#define GM_AGENT_WINDOW      65536u
+
+struct gm_serve;
+struct gm_dialler;
+
+/* One service of the process. Written before the rings start. */
+struct gm_agent_service_info {
+    const struct gm_agent_service *config;
+    struct gm_target target;
+    struct gm_dialler *dialler;
+    char instance[33]; /* random id of this process and service */
+};
+
+/* One per process. Written before the rings start, except the atomics. */
+struct gm_agent_shared {
+    const struct gm_agent_config *config;
+    struct gm_rings *rings;
+    struct gm_control *control;
+    struct gm_target server;
+    struct gm_agent_service_info *services;
+    uint32_t service_count;
+    struct gm_agent_ring **ring_contexts;
+    /* Requests under way on all rings. Writers: any ring, relaxed; a limit and a figure, publishes
+     * nothing. */
+    _Atomic int64_t active_requests;
+    /* Rings that have no link left, in a drain. Writers: each ring once, relaxed. */
+    _Atomic uint32_t rings_done;
+};
+
+struct gm_agent_ring {
+    struct gm_agent_shared *shared;
+    struct gm_ring *ring;
+    struct gm_backend_store backends;
+    struct gm_backend_pool *pools; /* one per service */
+    struct gm_serve *serves;       /* slab of GM_AGENT_SERVES_MAX */
+    uint32_t *serve_free;          /* stack of free indices */
+    uint32_t serve_free_count;
+    struct gm_list running; /* serves under way */
+    struct gm_list links;   /* struct gm_agent_link */
+    struct gm_listener metrics_listener;
+
+    bool draining, done_told, cut;
+    struct gm_timer drain_timer;
+    uint64_t drain_deadline_ns;
+};
+
+#endif

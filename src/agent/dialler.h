@@ -1,0 +1,63 @@
+/* The dialler of a service: dials the server lane by lane, until it holds as many links as the
+ * server wants, and again when one is lost.
+ *
+ * A dialler runs on one ring; the links it makes live on others (lane k on ring k mod N, counted
+ * from the service's own). Dialler and link talk by mail. */
+#ifndef GM_AGENT_DIALLER_H
+#define GM_AGENT_DIALLER_H
+
+#include "agent/context.h"
+
+/* A link that was up for so long was a success: the next wait is the shortest again. */
+#define GM_DIALLER_GOOD_NS 10000000000ull
+
+struct gm_dialler;
+struct gm_dial_slot;
+
+/* One dial and the link it becomes. Made by the dialler, belongs to the link's ring from
+ * `mail_begin` to `mail_closed`, then to the dialler again, which frees it. */
+struct gm_agent_link {
+    struct gm_link link;
+    struct gm_agent_ring *ctx; /* of the link */
+    struct gm_agent_service_info *service;
+    struct gm_dial_slot *slot; /* the dialler's only; NULL: a replacement has been dialled for it */
+    struct gm_list node;       /* in ctx->links */
+    struct gm_mail mail_begin, mail_up, mail_drain, mail_down, mail_closed;
+    union gm_addr addr;
+    char token[GM_CONTROL_FILE_MAX];
+    uint32_t token_len;
+    int wish; /* lane to take over; negative: none */
+    struct gm_timer deadline; /* the link must be up by then */
+    struct gm_task end_task;  /* a surplus link ends once its mux is done with the greeting */
+    uint64_t up_ns;           /* when it came up; 0: it never did */
+    /* For the dialler, when the link goes down. */
+    char cause[128];
+    uint64_t down_ns;
+    bool surplus;
+};
+
+struct gm_dialler *gm_dialler_new(struct gm_agent_shared *shared, uint32_t service_index);
+/* After the rings have ended. */
+void gm_dialler_free(struct gm_dialler *dialler);
+/* On the dialler's ring. */
+void gm_dialler_start(struct gm_dialler *dialler);
+/* On the dialler's ring: dials no more. */
+void gm_dialler_stop(struct gm_dialler *dialler);
+uint32_t gm_dialler_ring(const struct gm_dialler *dialler);
+
+/* ---- links.c ---- */
+
+/* On the link's ring (delivered by mail_begin). */
+void gm_agent_link_begin(struct gm_mail *mail);
+/* Links of this ring: all drain; all end now. */
+void gm_agent_links_drain(struct gm_agent_ring *ctx);
+void gm_agent_links_end(struct gm_agent_ring *ctx);
+
+/* ---- dialler.c, delivered by the link's mail on the dialler's ring ---- */
+
+void gm_dialler_link_up(struct gm_mail *mail);
+void gm_dialler_link_drains(struct gm_mail *mail);
+void gm_dialler_link_down(struct gm_mail *mail);
+void gm_dialler_link_closed(struct gm_mail *mail);
+
+#endif

@@ -1,0 +1,181 @@
+/* A ring's context and its part in a drain. Owner: the ring.
+ *
+ * The drain: diallers stop, links announce it and close by themselves when the server has
+ * acknowledged and their last stream has ended; at the deadline streams are reset, and shortly
+ * afterwards links are closed, whatever they hold. */
+#include "agent/ringup.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "agent/dialler.h"
+#include "agent/ops.h"
+#include "agent/serve.h"
+#include "base/log.h"
+
+#define DRAIN_TICK_NS 20000000ull
+/* Between the resets at the deadline and the end of the links: for the server to answer them. */
+#define DRAIN_RESET_NS 500000000ull
+
+static void drain_tick(struct gm_timer *timer);
+
+static int init_serves(struct gm_agent_ring *ctx)
+{
+    void *slab = mmap(NULL, sizeof *ctx->serves * GM_AGENT_SERVES_MAX, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    ctx->serves = slab == MAP_FAILED ? NULL : slab;
+    ctx->serve_free = malloc(sizeof *ctx->serve_free * GM_AGENT_SERVES_MAX);
+    if (ctx->serves == NULL || ctx->serve_free == NULL)
+        return -GM_E_NOMEM;
+    /* The lowest index is on top, so that the slab's first pages are the hot ones. */
+    for (uint32_t i = 0; i < GM_AGENT_SERVES_MAX; i++)
+        ctx->serve_free[i] = GM_AGENT_SERVES_MAX - 1 - i;
+    ctx->serve_free_count = GM_AGENT_SERVES_MAX;
+    return 0;
+}
+
+/* The control thread starts after the rings, so that pools learn of it from gm_agent_dial_all. */
+static int init_pools(struct gm_agent_ring *ctx)
+{
+    const struct gm_agent_shared *shared = ctx->shared;
+    ctx->pools = calloc(shared->service_count, sizeof *ctx->pools);
+    if (ctx->pools == NULL)
+        return -GM_E_NOMEM;
+    for (uint32_t i = 0; i < shared->service_count; i++) {
+        struct gm_backend_config config = {
+            .store = &ctx->backends,
+            .target = &shared->services[i].target,
+            .connect_timeout_ns = shared->config->connect_timeout_ns,
+            .idle_timeout_ns = shared->config->backend_idle_timeout_ns,
+            .header_timeout_ns = shared->config->response_header_timeout_ns,
+        };
+        gm_backend_pool_init(&ctx->pools[i], &config);
+    }
+    return 0;
+}
+
+int gm_agent_ring_init(struct gm_ring *ring, void *arg)
+{
+    struct gm_agent_shared *shared = arg;
+    struct gm_agent_ring *ctx = calloc(1, sizeof *ctx);
+    if (ctx == NULL)
+        return -GM_E_NOMEM;
+    shared->ring_contexts[gm_ring_index(ring)] = ctx;
+    gm_ring_set_user(ring, ctx);
+    ctx->shared = shared;
+    ctx->ring = ring;
+    gm_list_init(&ctx->running);
+    gm_list_init(&ctx->links);
+    gm_timer_init(&ctx->drain_timer, drain_tick);
+    int rc = gm_backend_store_init(&ctx->backends, ring, GM_AGENT_BACKENDS_MAX);
+    if (rc >= 0)
+        rc = init_serves(ctx);
+    if (rc >= 0)
+        rc = init_pools(ctx);
+    if (rc >= 0 && gm_ring_index(ring) == 0 && shared->config->metrics_port >= 0)
+        rc = gm_agent_ops_listen(ctx);
+    return rc;
+}
+
+void gm_agent_ring_fini(struct gm_ring *ring, void *arg)
+{
+    struct gm_agent_shared *shared = arg;
+    struct gm_agent_ring *ctx = shared->ring_contexts[gm_ring_index(ring)];
+    if (ctx == NULL)
+        return;
+    gm_backend_store_fini(&ctx->backends);
+    if (ctx->serves != NULL)
+        (void)munmap(ctx->serves, sizeof *ctx->serves * GM_AGENT_SERVES_MAX);
+    free(ctx->serve_free);
+    free(ctx->pools);
+    ctx->serves = NULL;
+    ctx->serve_free = NULL;
+    ctx->pools = NULL;
+}
+
+/* ---- News from the main thread ---- */
+
+struct news {
+    struct gm_mail mail;
+    struct gm_agent_ring *ctx;
+};
+
+static void tell_all(struct gm_agent_shared *shared, void (*deliver)(struct gm_mail *))
+{
+    for (uint32_t i = 0; i < gm_rings_count(shared->rings); i++) {
+        struct news *news = calloc(1, sizeof *news);
+        if (news == NULL)
+            abort();
+        news->ctx = shared->ring_contexts[i];
+        news->mail.deliver = deliver;
+        gm_rings_mail(shared->rings, i, &news->mail);
+    }
+}
+
+static struct gm_agent_ring *take_news(struct gm_mail *mail)
+{
+    struct news *news = GM_CONTAINER_OF(mail, struct news, mail);
+    struct gm_agent_ring *ctx = news->ctx;
+    free(news);
+    return ctx;
+}
+
+static void each_dialler(struct gm_agent_ring *ctx, void (*act)(struct gm_dialler *))
+{
+    struct gm_agent_shared *shared = ctx->shared;
+    for (uint32_t i = 0; i < shared->service_count; i++) {
+        if (gm_dialler_ring(shared->services[i].dialler) == gm_ring_index(ctx->ring))
+            act(shared->services[i].dialler);
+    }
+}
+
+static void dial_begin(struct gm_mail *mail)
+{
+    struct gm_agent_ring *ctx = take_news(mail);
+    for (uint32_t i = 0; i < ctx->shared->service_count; i++)
+        ctx->pools[i].config.control = ctx->shared->control;
+    each_dialler(ctx, gm_dialler_start);
+}
+
+void gm_agent_dial_all(struct gm_agent_shared *shared)
+{
+    tell_all(shared, dial_begin);
+}
+
+/* ---- Drain ---- */
+
+static void drain_tick(struct gm_timer *timer)
+{
+    struct gm_agent_ring *ctx = GM_CONTAINER_OF(timer, struct gm_agent_ring, drain_timer);
+    uint64_t now_ns = gm_ring_now_ns(ctx->ring);
+    if (gm_list_empty(&ctx->links)) {
+        if (!ctx->done_told)
+            atomic_fetch_add_explicit(&ctx->shared->rings_done, 1, memory_order_relaxed);
+        ctx->done_told = true;
+        return;
+    }
+    if (now_ns >= ctx->drain_deadline_ns && !ctx->cut) {
+        ctx->cut = true;
+        gm_serve_cut_all(ctx);
+    }
+    if (now_ns >= ctx->drain_deadline_ns + DRAIN_RESET_NS)
+        gm_agent_links_end(ctx);
+    gm_timer_set(ctx->ring, timer, now_ns + DRAIN_TICK_NS);
+}
+
+static void drain_begin(struct gm_mail *mail)
+{
+    struct gm_agent_ring *ctx = take_news(mail);
+    uint64_t now_ns = gm_ring_now_ns(ctx->ring);
+    ctx->draining = true;
+    ctx->drain_deadline_ns = now_ns + ctx->shared->config->shutdown_timeout_ns;
+    each_dialler(ctx, gm_dialler_stop);
+    gm_agent_links_drain(ctx);
+    gm_timer_set(ctx->ring, &ctx->drain_timer, now_ns + DRAIN_TICK_NS);
+}
+
+void gm_agent_drain_all(struct gm_agent_shared *shared)
+{
+    tell_all(shared, drain_begin);
+}

@@ -1,0 +1,16 @@
+/* An agent ring's beginning and end: its context, and the drain as this ring takes part in it. */
+#ifndef GM_AGENT_RINGUP_H
+#define GM_AGENT_RINGUP_H
+
+#include "agent/context.h"
+
+/* gm_rings_ops.init and .fini; `arg` is the struct gm_agent_shared. */
+int gm_agent_ring_init(struct gm_ring *ring, void *arg);
+void gm_agent_ring_fini(struct gm_ring *ring, void *arg);
+
+/* Any thread, once: the diallers begin. After the control thread has started. */
+void gm_agent_dial_all(struct gm_agent_shared *shared);
+/* Any thread, once: every ring begins to drain, to be done by `shutdown_timeout_ns` from now. */
+void gm_agent_drain_all(struct gm_agent_shared *shared);
+
+#endif

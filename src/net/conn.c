@@ -217,7 +217,7 @@ static void conn_queue_empty(struct gm_conn *conn)
         conn->linger_left = GM_CONN_LINGER_BYTES;
         gm_timer_set(gm_conn_ring(conn), &conn->close_timer,
                      gm_ring_now_ns(gm_conn_ring(conn)) + GM_CONN_LINGER_NS);
-        gm_sock_recv(&conn->sock, GM_POOL_CLIENT, GM_CONN_LINGER_BYTES);
+        gm_sock_recv(&conn->sock, (enum gm_pool)conn->sock.pool, GM_CONN_LINGER_BYTES);
     } else if (conn->state == CONN_OPEN) {
         gm_sock_shutdown(&conn->sock);
         conn->fin_queued = false;

@@ -39,7 +39,7 @@ def pytest_runtest_makereport(item, call):
     """A failure shows what every process under test has said last."""
     report = (yield).get_result()
     if report.failed and report.when == "call":
-        for process in list(Process.alive) + getattr(item, "ended_processes", []):
+        for process in dict.fromkeys([*Process.alive, *getattr(item, "ended_processes", [])]):
             report.sections.append((process.name, process.tail()))
 
 
@@ -67,7 +67,7 @@ class Shared:
         self.end()
         server = Server(self.run_dir, self.keys)
         agent = Agent(self.run_dir, self.keys, server.agent_url, {"svc": self.backend.url})
-        server.wait_agents("svc")
+        server.wait_agents("svc", through=agent)
         agent.assert_io()
         self.tunnel = Tunnel(server, agent, "svc", self.backend)
         return self.tunnel
@@ -133,7 +133,7 @@ class Workshop:
         self.made.append(agent)
         if wait and not isinstance(server, str):
             for service in services:
-                server.wait_agents(service, before.get(service, 0) + 1)
+                server.wait_agents(service, before.get(service, 0) + 1, through=agent)
         return agent
 
     def backend(self, script=None, **options) -> Backend:

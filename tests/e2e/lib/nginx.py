@@ -1,4 +1,5 @@
 """An nginx of the test's own: one process pair, no root, everything in the test's directory."""
+import os
 import pathlib
 import shutil
 import socket
@@ -9,6 +10,7 @@ import pytest
 from lib.settings import PATIENCE, free_port, wait_until
 
 _FRAME = """
+{user}
 worker_processes 1;
 daemon off;
 pid {directory}/nginx.pid;
@@ -44,7 +46,8 @@ class Nginx:
         self.www.mkdir(parents=True)
         self.directory.chmod(0o755)
         configuration = self.directory / "nginx.conf"
-        configuration.write_text(_FRAME.format(directory=self.directory, port=self.port, body=body))
+        configuration.write_text(_FRAME.format(directory=self.directory, port=self.port, body=body,
+                                               user="user root;" if os.geteuid() == 0 else ""))
         self.log = open(self.directory / "output", "wb")
         self.popen = subprocess.Popen([program, "-c", configuration, "-p", self.directory, "-e",
                                        self.directory / "nginx-error.log"], stdout=self.log, stderr=self.log)

@@ -72,9 +72,13 @@ class Server(Process):
     def counter(self, name: str) -> int:
         return self.counters()[name]
 
-    def wait_agents(self, service: str, count: int = 1, timeout=None):
-        wait_until(lambda: self.health()["agents"].get(service, 0) == count,
-                   f"{count} agents of {service} are attached", timeout or settings.PATIENCE, 0.02)
+    def wait_agents(self, service: str, count: int = 1, timeout=None, through: "Process | None" = None):
+        """Until that many agents serve; at once a failure when `through`, which should become one, has died."""
+        def attached():
+            if through:
+                through.check_alive()
+            return self.health()["agents"].get(service, 0) == count
+        wait_until(attached, f"{count} agents of {service} are attached", timeout or settings.PATIENCE, 0.02)
 
     def wait_links(self, count: int):
         """Until that many links have ever been attached."""

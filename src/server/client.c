@@ -207,7 +207,6 @@ static bool client_admit(struct gm_client *client, const struct gm_http_request 
     case GM_ADMIT_STARTED:
         client_head_used(client, len);
         client->state = client->exchange->upgrade ? GM_CLIENT_RAW : GM_CLIENT_EXCHANGE;
-        gm_client_touch(client);
         return true;
     case GM_ADMIT_ANSWERED:
         client_head_used(client, len);
@@ -257,8 +256,11 @@ static bool client_take_head(struct gm_client *client)
 static void client_feed(struct gm_client *client)
 {
     int rc = gm_exchange_feed(client->exchange, &client->input);
-    if (rc >= 0)
-        gm_client_pump(client);
+    if (rc < 0)
+        return;
+    /* Only now: whether the client or the backend is waited for depends on what has been fed. */
+    gm_client_touch(client);
+    gm_client_pump(client);
 }
 
 static void client_top_up(struct gm_client *client)
@@ -338,8 +340,6 @@ static void client_recv(struct gm_conn *conn, gm_slice slice)
         client_abort(client, true);
         return;
     }
-    if (client->exchange != NULL)
-        gm_client_touch(client);
     if (client->state != GM_CLIENT_VERIFY)
         client_run(client);
 }

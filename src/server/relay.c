@@ -217,7 +217,6 @@ void gm_exchange_on_message(void *context, const struct gm_port_message *message
         return;
     }
     struct gm_client *client = exchange->client;
-    gm_client_touch(client);
     switch ((enum gm_port_kind)message->kind) {
     case GM_PORT_HEAD:
         relay_head(exchange, message->slice);
@@ -251,6 +250,7 @@ void gm_exchange_on_message(void *context, const struct gm_port_message *message
     /* A failure above has ended the exchange, and perhaps begun the next one in its place. */
     if (!exchange->in_use || exchange->generation != message->pair.generation)
         return;
+    gm_client_touch(client);
     if (message->kind == GM_PORT_END || (message->flags & GM_PORT_END_STREAM) != 0)
         relay_end(exchange);
     else if (message->kind == GM_PORT_STOP || message->kind == GM_PORT_CREDIT ||

@@ -451,7 +451,8 @@ static void agent_dial(struct sim_agent *agent)
     struct gm_link_config config = {.ops = &link_ops,
                                     .mux_ops = &mux_ops,
                                     .role = GM_MUX_AGENT,
-                                    .stream_limit = 4 + (uint32_t)world_rand(world, 100),
+                                    .stream_limit = (world->strict ? 64 : 4) +
+                                                    (uint32_t)world_rand(world, 100),
                                     .window = agent->window};
     (void)snprintf(config.ready.instance, sizeof config.ready.instance, "instance%u",
                    agent->instance);

@@ -95,7 +95,7 @@ static void configure(struct sim_world *world)
         .health_port = -1,
         .server_id = "sim",
         .token_issuer = "gimlet",
-        .stream_limit = 8 + (int64_t)world_rand(world, 200),
+        .stream_limit = (world->strict ? 64 : 8) + (int64_t)world_rand(world, 200),
         .header_bytes = 65536,
         .header_timeout_ns = 2 * SIM_SECOND,
         .body_timeout_ns = 3 * SIM_SECOND,
@@ -139,6 +139,7 @@ void world_open(struct sim_world *world, uint64_t seed)
     world->sim = gm_sim_new(seed);
     world->next_id = 1;
     gm_sim_profile_default(&world->profile);
+    world->strict = world_chance(world, 30);
     world->ring_count = 1 + (uint32_t)world_rand(world, SIM_RINGS_MAX);
     configure(world);
     struct gm_rings_ops none = {0}, ops = {gm_server_ring_init, gm_server_ring_fini,

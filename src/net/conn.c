@@ -85,6 +85,10 @@ static void conn_break(struct gm_conn *conn, int error)
 /* Memory ran out inside a write: told later, so that no owner is called back from its own call. */
 static void conn_starve(struct gm_conn *conn)
 {
+    if (conn->state == CONN_CLOSING) {
+        gm_conn_abort(conn, true); /* bytes are missing, and only the peer is left to tell */
+        return;
+    }
     if (conn->state == CONN_OPEN || conn->state == CONN_CONNECTING)
         conn->state = CONN_BROKEN;
     gm_conn_kick(conn);
@@ -357,9 +361,11 @@ static void conn_connected(struct gm_sock *sock, int error)
     conn->ops->on_connect(conn, error);
 }
 
+/* What the peer has not taken must not look like the end of it. */
 static void conn_close_expired(struct gm_timer *timer)
 {
-    gm_conn_abort(GM_CONTAINER_OF(timer, struct gm_conn, close_timer), false);
+    struct gm_conn *conn = GM_CONTAINER_OF(timer, struct gm_conn, close_timer);
+    gm_conn_abort(conn, conn->state == CONN_CLOSING);
 }
 
 void gm_conn_finish(struct gm_conn *conn)
@@ -396,6 +402,8 @@ void gm_conn_abort(struct gm_conn *conn, bool reset)
 {
     if (conn->state == CONN_CLOSED)
         return;
+    /* A queue that memory ran out for has a hole: that is never a clean end. */
+    reset = reset || conn->state == CONN_BROKEN;
     conn->state = CONN_CLOSED;
     conn_release(conn);
     gm_sock_close(&conn->sock, reset);

@@ -335,8 +335,10 @@ static void client_recv(struct gm_conn *conn, gm_slice slice)
     struct gm_client *client = client_of(conn);
     if (gm_chain_push(&client->input, client_segs(client), slice) < 0) {
         gm_slice_put(slice);
-        if (client->exchange != NULL)
-            gm_exchange_cancel(client->exchange, GM_REASON_OVERLOAD);
+        struct gm_exchange *exchange = client->exchange;
+        client->exchange = NULL;
+        if (exchange != NULL)
+            gm_exchange_cancel(exchange, GM_REASON_OVERLOAD);
         client_abort(client, true);
         return;
     }

@@ -192,6 +192,13 @@ void gm_attach_detached(struct gm_client *client, int fd)
     gm_ring_mail(ctx->ring, gm_ring_index(attach->to->ring), &attach->mail);
 }
 
+void gm_attach_dropped(struct gm_client *client)
+{
+    struct gm_attach *attach = client->attach;
+    gm_lanes_give(client->ctx->shared->lanes, attach->subject, attach->instance, attach->lane);
+    free(attach);
+}
+
 /* ---- On the link's ring
  * -------------------------------------------------------------------------------------------------------------
  */

@@ -25,6 +25,8 @@ enum gm_admit_result gm_attach_request(struct gm_client *client,
                                        const struct gm_http_request *head);
 /* The client connection has been taken off its ring for hand-over; frees the client. */
 void gm_attach_detached(struct gm_client *client, int fd);
+/* The connection has ended on its way: what was kept for it is given back. */
+void gm_attach_dropped(struct gm_client *client);
 /* The link of a handle, or NULL: it has gone. */
 struct gm_link *gm_attach_find(struct gm_server_ring *ctx, uint32_t index, uint32_t generation);
 /* Publishes the link's round trip on its card, for the windows of near halves. */

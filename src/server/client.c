@@ -396,6 +396,8 @@ static void client_closed(struct gm_conn *conn)
 {
     struct gm_client *client = client_of(conn);
     GM_ASSERT(client->exchange == NULL);
+    if (client->attach != NULL)
+        gm_attach_dropped(client);
     gm_list_remove(&client->node);
     free(client);
 }

@@ -266,7 +266,7 @@ bool gm_exchange_retry(struct gm_exchange *exchange, uint16_t reason, uint8_t fl
 {
     struct gm_server_ring *ctx = exchange->ctx;
     if (exchange->head_passed || exchange->attempts >= GM_EXCHANGE_ATTEMPTS ||
-        exchange->open_block.buf == NULL)
+        exchange->open_block.buf == NULL || exchange->request_stopped)
         return false;
     bool elsewhere = exchange->idempotent && !exchange->upgrade &&
                      (gm_reason_get(reason)->flags & GM_REASON_ELSEWHERE) != 0;
@@ -331,7 +331,9 @@ static void replay_keep(struct gm_exchange *exchange, gm_slice piece)
 {
     if (exchange->open_block.buf == NULL)
         return;
-    if (exchange->upgrade || exchange->replay.bytes + piece.len > GM_EXCHANGE_REPLAY_BYTES) {
+    /* What is kept is charged to the stream: no more than was reserved for its upload, so that
+     * `unpulled` stays within it when all of it is sent again. */
+    if (exchange->upgrade || exchange->replay.bytes + piece.len > exchange->upload_reserved) {
         replay_drop(exchange);
         return;
     }

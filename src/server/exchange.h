@@ -15,9 +15,8 @@
 
 /* Request bytes read and not yet pulled by the link, per request: covers one turn of a fast client;
  * more only buys latency. */
+/* Also the most that is kept for a second attempt (design section 5.7). */
 #define GM_EXCHANGE_UPLOAD_BYTES (64u << 10)
-/* Body bytes kept for a second attempt (design section 5.7). */
-#define GM_EXCHANGE_REPLAY_BYTES (64u << 10)
 #define GM_EXCHANGE_ATTEMPTS     2u
 #define GM_REQUEST_ID_MAX        128u
 

@@ -202,8 +202,12 @@ static void relay_stop(struct gm_exchange *exchange)
 
 static void relay_reset(struct gm_exchange *exchange, uint16_t reason, uint8_t flags)
 {
-    if (gm_exchange_retry(exchange, reason, flags))
+    if (gm_exchange_retry(exchange, reason, flags)) {
+        /* The new link may take more than the old one did: a body that stood still goes on. */
+        gm_client_touch(exchange->client);
+        gm_client_pump(exchange->client);
         return;
+    }
     gm_exchange_fail(exchange, reason == GM_REASON_NONE ? GM_REASON_AGENT_DISCONNECT
                                                         : (enum gm_reason_code)reason);
 }

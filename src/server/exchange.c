@@ -396,6 +396,7 @@ static bool exchange_send_trailers(struct gm_exchange *exchange)
         return false;
     }
     gm_slice block = {buf->data, (uint32_t)len + GM_MUX_HEAD_ROOM, buf};
+    replay_drop(exchange); /* trailers are not kept: a second attempt would go without them */
     gm_exchange_tell(exchange, &(struct gm_port_message){.kind = GM_PORT_TRAILERS, .slice = block});
     exchange->request_done = true;
     return true;

@@ -635,11 +635,11 @@ int gm_link_mux_hello(struct gm_mux *mux, const uint8_t *json, size_t len)
     struct gm_link *link = gm_link_of(mux);
     struct gm_mux_peer peer = {0};
     if (link->role == GM_MUX_SERVER) {
-        char instance[GM_LINK_INSTANCE_MAX];
-        memcpy(instance, link->ready.instance, sizeof instance);
-        if (gm_ready_decode(json, len, &link->ready) < 0 ||
-            strcmp(instance, link->ready.instance) != 0)
-            return -GM_E_PROTOCOL;
+        struct gm_ready ready;
+        if (gm_ready_decode(json, len, &ready) < 0 ||
+            strcmp(ready.instance, link->ready.instance) != 0)
+            return -GM_E_PROTOCOL; /* the instance of the upgrade request stays: its lane is held */
+        link->ready = ready;
         if (link->ready.stream_limit == 0)
             link->ready.stream_limit = link->hello.stream_limit;
         peer = (struct gm_mux_peer){

@@ -282,9 +282,13 @@ static void link_drains(struct gm_link *link)
                 GM_UINT("lane", self->lane));
 }
 
+/* A link that drains stays one that drains. */
 static void link_silent(struct gm_link *link, bool silent)
 {
-    card_state(server_link_of(link), silent ? GM_CARD_SILENT : GM_CARD_READY);
+    struct gm_server_link *self = server_link_of(link);
+    if (self->card != NULL &&
+        atomic_load_explicit(&self->card->state, memory_order_relaxed) != GM_CARD_DRAINING)
+        card_state(self, silent ? GM_CARD_SILENT : GM_CARD_READY);
 }
 
 static void link_down(struct gm_link *link, enum gm_reason_code reason, const char *text)

@@ -421,8 +421,8 @@ static void link_frames(struct gm_link *link, gm_slice slice)
     gm_slice_put(slice);
     if (rc < 0)
         gm_link_end(link, GM_REASON_PROTOCOL_ERROR, link->ws.close_code, "broken WebSocket frame");
-    else if (link->state != LINK_ENDED && gm_mux_ready(&link->mux))
-        gm_conn_kick(&link->conn);
+    else if (link->state != LINK_ENDED && (gm_mux_ready(&link->mux) || link->drain_acked))
+        gm_conn_kick(&link->conn); /* the last stream's end may end a drained link */
 }
 
 /* The upgrade was answered with something else: keep status and first line for the log. */

@@ -138,8 +138,15 @@ static int start(struct gm_agent_shared *shared)
 static void announce(const struct gm_agent_shared *shared)
 {
     const struct gm_agent_config *config = shared->config;
-    gm_log_info("runtime", GM_STR("io", gm_rings_describe(shared->rings)),
-                GM_UINT("rings", gm_rings_count(shared->rings)));
+    bool fallen_back = config->runtime.io == GM_CONFIG_IO_AUTO &&
+                       strcmp(gm_rings_backend(shared->rings), "epoll") == 0;
+    if (fallen_back)
+        gm_log_warn("io_uring is not allowed here: running on epoll, which costs more",
+                    GM_STR("io", gm_rings_describe(shared->rings)),
+                    GM_UINT("rings", gm_rings_count(shared->rings)));
+    else
+        gm_log_info("runtime", GM_STR("io", gm_rings_describe(shared->rings)),
+                    GM_UINT("rings", gm_rings_count(shared->rings)));
     for (uint32_t i = 0; i < shared->service_count; i++) {
         gm_log_info("service", GM_STR("service", config->services[i].name),
                     GM_STR("target", config->services[i].target));

@@ -48,6 +48,7 @@ struct gm_dialler {
     uint32_t service_index;
     uint32_t lanes; /* as many as the server wants */
     bool stopped;
+    struct gm_list links; /* all that have been made and not been freed */
     struct gm_dial_slot slots[GM_CONFIG_LANES_MAX]; /* touched as used */
 };
 
@@ -74,13 +75,22 @@ struct gm_dialler *gm_dialler_new(struct gm_agent_shared *shared, uint32_t servi
     dialler->service = &shared->services[service_index];
     dialler->service_index = service_index;
     dialler->lanes = 1;
+    gm_list_init(&dialler->links);
     return dialler;
 }
 
 void gm_dialler_free(struct gm_dialler *dialler)
 {
-    for (uint32_t i = 0; dialler != NULL && i < GM_CONFIG_LANES_MAX; i++) {
-        if (dialler->slots[i].state != SLOT_UNUSED)
+    struct gm_list *node;
+    if (dialler == NULL)
+        return;
+    while ((node = gm_list_pop_front(&dialler->links)) != NULL) {
+        struct gm_agent_link *link = GM_CONTAINER_OF(node, struct gm_agent_link, owned);
+        free(link->link.mux_memory); /* a second signal leaves links as they are */
+        free(link);
+    }
+    for (uint32_t i = 0; i < GM_CONFIG_LANES_MAX; i++) {
+        if (dialler->slots[i].dialler != NULL)
             explicit_bzero(dialler->slots[i].file.text, sizeof dialler->slots[i].file.text);
     }
     free(dialler);
@@ -145,6 +155,7 @@ static void slot_dial(struct gm_dial_slot *slot)
     link->wish = slot->wish;
     memcpy(link->token, slot->token, slot->token_len);
     link->token_len = slot->token_len;
+    gm_list_push_back(&dialler->links, &link->owned);
     slot->link = link;
     slot->state = SLOT_DIALLING;
     link->mail_begin.deliver = gm_agent_link_begin;
@@ -385,5 +396,7 @@ void gm_dialler_link_down(struct gm_mail *mail)
 
 void gm_dialler_link_closed(struct gm_mail *mail)
 {
-    free(GM_CONTAINER_OF(mail, struct gm_agent_link, mail_closed));
+    struct gm_agent_link *link = GM_CONTAINER_OF(mail, struct gm_agent_link, mail_closed);
+    gm_list_remove(&link->owned);
+    free(link);
 }

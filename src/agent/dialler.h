@@ -22,6 +22,7 @@ struct gm_agent_link {
     struct gm_agent_service_info *service;
     struct gm_dial_slot *slot; /* the dialler's only; NULL: a replacement has been dialled for it */
     struct gm_list node;       /* in ctx->links */
+    struct gm_list owned;      /* the dialler's list of all it has made */
     struct gm_mail mail_begin, mail_up, mail_drain, mail_down, mail_closed;
     union gm_addr addr;
     char token[GM_CONTROL_FILE_MAX];

@@ -287,6 +287,15 @@ static void put_field(struct gm_head_writer *writer, const struct gm_http_field 
                                                         field->value_len});
 }
 
+/* X-Gimlet-Error is the gateway's word alone. */
+static bool field_passes(const struct gm_http_field *field, uint16_t status)
+{
+    if (field->id == GM_HTTP_ID_UPGRADE)
+        return status == 101;
+    return field->id != GM_HTTP_ID_X_GIMLET_ERROR &&
+           (field->flags & (GM_HTTP_FIELD_HOP | GM_HTTP_FIELD_DERIVED)) == 0;
+}
+
 static struct gm_head_response block_head(const struct gm_http_response *head)
 {
     const struct gm_http_framing *framing = &head->framing;
@@ -335,8 +344,7 @@ static int encode_head(struct gm_ring *ring, const struct gm_http_response *head
                            buf->size - GM_MUX_HEAD_ROOM - GM_MUX_TAIL_ROOM, &block);
     for (uint16_t i = 0; i < head->fields.count; i++) {
         const struct gm_http_field *field = &head->fields.list[i];
-        bool upgrade = field->id == GM_HTTP_ID_UPGRADE && head->status == 101;
-        if (upgrade || (field->flags & (GM_HTTP_FIELD_HOP | GM_HTTP_FIELD_DERIVED)) == 0)
+        if (field_passes(field, head->status))
             put_field(&writer, field);
     }
     int len = gm_head_write_finish(&writer);
@@ -411,7 +419,7 @@ static bool answer_trailers(struct gm_serve *serve, const struct gm_http_fields 
     gm_head_write_trailers(&writer, buf->data + GM_MUX_HEAD_ROOM,
                            buf->size - GM_MUX_HEAD_ROOM - GM_MUX_TAIL_ROOM);
     for (uint16_t i = 0; i < trailers->count; i++) {
-        if ((trailers->list[i].flags & (GM_HTTP_FIELD_HOP | GM_HTTP_FIELD_DERIVED)) == 0)
+        if (field_passes(&trailers->list[i], 0))
             put_field(&writer, &trailers->list[i]);
     }
     int len = gm_head_write_finish(&writer);

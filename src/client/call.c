@@ -126,6 +126,8 @@ void client_finish(struct gm_call *call)
     call->backend = NULL;
     if (keep)
         client_keep(backend);
+    else if (call->state == GM_CALL_RAW)
+        client_part(backend);
     else
         client_drop(backend);
     call_release(call);

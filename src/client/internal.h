@@ -15,6 +15,8 @@ void client_resolve(struct gm_backend_pool *pool, struct gm_call *call);
 /* The call is done with its connection: it is kept, or closed. */
 void client_keep(struct gm_backend *backend);
 void client_drop(struct gm_backend *backend);
+/* Closes it behind what is still queued. */
+void client_part(struct gm_backend *backend);
 
 /* ---- call.c: events of the connection, for pool.c ---- */
 

@@ -94,6 +94,12 @@ void client_drop(struct gm_backend *backend)
     gm_conn_abort(&backend->conn, false);
 }
 
+void client_part(struct gm_backend *backend)
+{
+    backend->call = NULL;
+    gm_conn_close(&backend->conn);
+}
+
 static struct gm_backend *oldest_idle(struct gm_backend_pool *pool)
 {
     return gm_list_empty(&pool->idle) ? NULL

@@ -140,11 +140,12 @@ void gm_call_trailers(struct gm_call *call, gm_slice block)
 {
     if (call->state == GM_CALL_IDLE || !call->chunked || call->request_done)
         return;
-    client_forget(call); /* a second attempt would have to keep them, too: rare enough */
-    if (call->state >= GM_CALL_HEAD)
-        write_trailers(call, block);
-    else
+    if (call->state < GM_CALL_HEAD) {
         call->trailers = gm_slice_ref(block);
+        return;
+    }
+    client_forget(call); /* a second attempt would have to keep them, too: rare enough */
+    write_trailers(call, block);
 }
 
 static void write_end(struct gm_call *call)

@@ -19,6 +19,9 @@
  * make us hold unasked. */
 #define CLIENT_HEAD_GRANT     16384u
 #define CLIENT_HEAD_GRANT_LOW 4096u
+/* While so much of earlier answers waits for the client to read it, its next request waits, too:
+ * whoever pipelines and does not read would fill our memory. */
+#define CLIENT_ANSWERS_MAX 16384u
 
 static const struct gm_conn_ops client_ops;
 static void client_run(struct gm_client *client);
@@ -270,15 +273,20 @@ static void client_top_up(struct gm_client *client)
         gm_conn_recv(&client->conn, GM_POOL_CLIENT, CLIENT_HEAD_GRANT);
 }
 
+static bool client_reads_answers(const struct gm_client *client)
+{
+    return gm_conn_queued(&client->conn) < CLIENT_ANSWERS_MAX;
+}
+
 static void client_run(struct gm_client *client)
 {
-    while (client->state == GM_CLIENT_HEAD) {
+    while (client->state == GM_CLIENT_HEAD && client_reads_answers(client)) {
         if (!client_take_head(client))
             break;
     }
     if (client->state == GM_CLIENT_EXCHANGE || client->state == GM_CLIENT_RAW)
         client_feed(client);
-    if (client->state == GM_CLIENT_HEAD) {
+    if (client->state == GM_CLIENT_HEAD && client_reads_answers(client)) {
         if (client->input_ended) {
             client_close(client);
             return;
@@ -322,6 +330,14 @@ void gm_client_exchange_done(struct gm_client *client, bool clean)
     client->first_byte = false;
     client_deadline(client, client->ctx->shared->config->keepalive_timeout_ns);
     client_run(client);
+}
+
+void gm_client_unreserve(struct gm_client *client, uint32_t bytes)
+{
+    uint32_t all = client->answer_reserved + bytes;
+    size_t queued = gm_conn_queued(&client->conn);
+    client->answer_reserved = queued < all ? (uint32_t)queued : all;
+    gm_ring_unreserve(client->ctx->ring, all - client->answer_reserved);
 }
 
 void gm_client_cut(struct gm_client *client, bool reset)
@@ -374,7 +390,8 @@ static void client_recv_end(struct gm_conn *conn, int error)
 static void client_hangup(struct gm_conn *conn)
 {
     struct gm_client *client = client_of(conn);
-    if (client->state != GM_CLIENT_RAW)
+    bool answers_wait = client->state == GM_CLIENT_HEAD && gm_conn_queued(conn) > 0;
+    if (client->state != GM_CLIENT_RAW && !answers_wait)
         client_gone(client);
 }
 
@@ -382,8 +399,12 @@ static void client_sent(struct gm_conn *conn, size_t bytes)
 {
     struct gm_client *client = client_of(conn);
     (void)bytes;
+    if (client->answer_reserved > 0)
+        gm_client_unreserve(client, 0);
     if (client->exchange != NULL)
         gm_exchange_drained(client->exchange);
+    else if (client->state == GM_CLIENT_HEAD)
+        client_run(client);
 }
 
 static void client_broken(struct gm_conn *conn, int error)
@@ -398,6 +419,7 @@ static void client_closed(struct gm_conn *conn)
     GM_ASSERT(client->exchange == NULL);
     if (client->attach != NULL)
         gm_attach_dropped(client);
+    gm_ring_unreserve(client->ctx->ring, client->answer_reserved);
     gm_list_remove(&client->node);
     free(client);
 }
@@ -419,8 +441,8 @@ static void client_detached(struct gm_conn *conn, int fd)
 static void client_evacuate(struct gm_holder *holder)
 {
     struct gm_client *client = GM_CONTAINER_OF(holder, struct gm_client, holder);
-    bool body = client->exchange != NULL && !client->exchange->request_done;
-    if (body || client->state == GM_CLIENT_VERIFY) {
+    bool behind = client->exchange != NULL && client->exchange->request_done;
+    if (!behind) {
         gm_ring_evacuate(client->ctx->ring, &client->input);
         return;
     }

@@ -36,6 +36,8 @@ struct gm_client {
     struct gm_list queue;         /* in ctx->partial_heads or ctx->verify_waiting */
     struct gm_holder holder;      /* while `input` waits */
     struct gm_timer timer;        /* head, keep-alive, body or idle deadline, by state */
+    /* Of answers that have ended: what the socket has not taken yet stays reserved. */
+    uint32_t answer_reserved;
     uint32_t head_len, head_scanned;
     uint32_t head_copied; /* of head_len: the front of `input`, copied and not yet taken off it */
     uint8_t state, face;
@@ -51,6 +53,9 @@ void gm_client_accept(struct gm_server_ring *ctx, int fd, enum gm_client_face fa
 void gm_client_exchange_done(struct gm_client *client, bool clean);
 /* The same for an answer that could not be finished and has no framing to show it: cut with RST. */
 void gm_client_cut(struct gm_client *client, bool reset);
+/* The exchange ends: its reservation of `bytes` is given back, but for what the connection still
+ * holds. */
+void gm_client_unreserve(struct gm_client *client, uint32_t bytes);
 /* Its token's turn at RSA has come. */
 void gm_client_verify_turn(struct gm_client *client);
 /* The exchange has more room for request bytes. */

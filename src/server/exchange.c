@@ -55,7 +55,7 @@ static void exchange_release(struct gm_exchange *exchange)
     gm_ring_unhold(&exchange->holder);
     if (exchange->trailer_scratch != NULL)
         gm_buf_put(exchange->trailer_scratch);
-    gm_ring_unreserve(ctx->ring, exchange->window.size);
+    gm_client_unreserve(exchange->client, exchange->window.size);
     gm_ring_unreserve(ctx->ring, exchange->upload_reserved);
     exchange->in_use = false;
     exchange->generation++;

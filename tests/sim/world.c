@@ -27,6 +27,9 @@
 /* Exchanges looked at after every step: indices are taken from the lowest. */
 #define CHECKED_EXCHANGES 64u
 
+/* Bytes that a client may be owed beyond what is reserved for it. */
+#define ANSWERS_MAX 24576u
+
 const char *world_agent_token, *world_client_token;
 static struct gm_keyset *keys;
 
@@ -198,6 +201,19 @@ static uint64_t exchange_check(struct sim_world *world, const struct gm_exchange
     return (uint64_t)window->size + exchange->upload_reserved;
 }
 
+/* What waits for a client to read it is bounded: by the window of the request under way, by what is
+ * still reserved of earlier ones, and by the answers that the gateway makes itself. */
+static uint64_t client_check(struct sim_world *world, const struct gm_client *client)
+{
+    size_t queued = gm_conn_queued(&client->conn);
+    size_t most = client->answer_reserved + ANSWERS_MAX;
+    if (client->exchange != NULL)
+        most += client->exchange->window.size + client->exchange->window.size / 4;
+    if (queued > most)
+        world_fail(world, "a client that does not read is owed %zu bytes", queued);
+    return client->answer_reserved;
+}
+
 /* Requests under way: as many as the counts say, and every byte reserved is somebody's. */
 void world_check(struct sim_world *world)
 {
@@ -212,6 +228,8 @@ void world_check(struct sim_world *world)
             used++;
             reserved += exchange_check(world, &ctx->exchanges[i]);
         }
+        for (struct gm_list *node = ctx->clients.next; node != &ctx->clients; node = node->next)
+            reserved += client_check(world, GM_CONTAINER_OF(node, struct gm_client, node));
         all += used;
         if (used != ctx->exchange_used_count)
             world_fail(world, "ring %u: %u exchanges in use, %u counted", r, used,

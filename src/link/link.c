@@ -398,12 +398,16 @@ static bool link_event(struct gm_link *link, const struct gm_ws_event *event, gm
         return true;
     case GM_WS_EVENT_PONG:
         return true;
-    case GM_WS_EVENT_CLOSE:
-        gm_link_end(link, GM_REASON_AGENT_DISCONNECT,
+    case GM_WS_EVENT_CLOSE: {
+        /* 1000 and 1001 are a plan carried out: surplus, drained, going away. */
+        bool planned =
+            event->close_code == GM_WS_CLOSE_NORMAL || event->close_code == GM_WS_CLOSE_GOING_AWAY;
+        gm_link_end(link, planned ? GM_REASON_DRAINING : GM_REASON_AGENT_DISCONNECT,
                     event->close_code == GM_WS_CLOSE_NO_STATUS ? GM_WS_CLOSE_NORMAL
                                                                : event->close_code,
                     "closed by the peer");
         return false;
+    }
     }
     return true;
 }

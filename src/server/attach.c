@@ -274,10 +274,25 @@ static void card_state(struct gm_server_link *self, enum gm_card_state state)
         atomic_store_explicit(&self->card->state, (uint32_t)state, memory_order_relaxed);
 }
 
+static void lane_give(struct gm_server_link *self)
+{
+    if (self->lane_held)
+        gm_lanes_give(self->ctx->shared->lanes, self->subject, self->link.ready.instance,
+                      self->lane);
+    self->lane_held = false;
+}
+
+/* No new requests from here on; the lane is free for the link that replaces this one. */
+static void begin_drain(struct gm_server_link *self)
+{
+    card_state(self, GM_CARD_DRAINING);
+    lane_give(self);
+}
+
 static void link_drains(struct gm_link *link)
 {
     struct gm_server_link *self = server_link_of(link);
-    card_state(self, GM_CARD_DRAINING);
+    begin_drain(self);
     gm_log_info("agent drains", GM_STR("agentID", self->subject), GM_STR("service", self->service),
                 GM_UINT("lane", self->lane));
 }
@@ -295,12 +310,14 @@ static void link_down(struct gm_link *link, enum gm_reason_code reason, const ch
 {
     struct gm_server_link *self = server_link_of(link);
     gm_timer_cancel(&self->expiry);
-    gm_lanes_give(self->ctx->shared->lanes, self->subject, link->ready.instance, self->lane);
+    lane_give(self);
     self->ctx->links[self->index] = NULL;
     self->ctx->link_count--;
     if (self->card != NULL)
         gm_card_withdraw(self->ctx->registry, self->card);
     self->card = NULL;
+    if (self->lane >= self->ctx->shared->lane_count)
+        return; /* surplus: it came to learn that, and nobody else needs to */
     gm_log_info("agent detached", GM_STR("agentID", self->subject),
                 GM_STR("service", self->service), GM_UINT("lane", self->lane),
                 GM_STR("reason", gm_reason_get((uint16_t)reason)->name), GM_STR("cause", text));
@@ -325,7 +342,7 @@ static void link_expired(struct gm_timer *timer)
     }
     gm_log_warn("agent's token has expired", GM_STR("agentID", self->subject),
                 GM_STR("service", self->service));
-    card_state(self, GM_CARD_DRAINING);
+    begin_drain(self);
     gm_link_drain(&self->link);
 }
 
@@ -376,6 +393,7 @@ static void attach_arrive(struct gm_mail *mail)
         self->ctx = ctx;
         self->generation = ++ctx->link_generation;
         self->lane = attach->lane;
+        self->lane_held = true;
         self->expires_s = attach->expires_s;
         memcpy(self->subject, attach->subject, sizeof self->subject);
         memcpy(self->service, attach->service, sizeof self->service);

@@ -17,6 +17,7 @@ struct gm_server_link {
     struct gm_timer expiry;
     uint32_t index, generation;
     uint32_t lane;
+    bool lane_held; /* until it drains or is down: a replacement may have the lane then */
     int64_t expires_s;
     char subject[GM_LINK_NAME_MAX], service[GM_LINK_NAME_MAX];
 };

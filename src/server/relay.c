@@ -29,6 +29,10 @@ static void relay_fields(struct gm_http_out *out, struct gm_head_fields fields)
 {
     struct gm_head_field field;
     while (gm_head_next(&fields, &field)) {
+        /* The gateway's own field: no backend speaks in its name. */
+        if (field.name_len == sizeof "X-Gimlet-Error" - 1 &&
+            strncasecmp(field.name, "X-Gimlet-Error", field.name_len) == 0)
+            continue;
         gm_http_write_field(out, (struct gm_http_span){field.name, field.name_len},
                             (struct gm_http_span){field.value, field.value_len});
     }

@@ -45,24 +45,46 @@ static int load_keys(struct gm_server_shared *shared)
     return 0;
 }
 
-/* Port 0: all rings must share one port, so it is chosen before they start and held until they
- * listen. */
-static int choose_port(const struct gm_server_config *config, int32_t *port)
+/* All rings listen on one port (SO_REUSEPORT), so two things are done before they start. Port 0: a
+ * free one is chosen and held until they listen; returns the descriptor. Any other: -EADDRINUSE
+ * when somebody has it, for another server could share it with us unseen. -1: nothing to hold. */
+static int claim_port(const struct gm_server_config *config, int32_t *port)
 {
-    if (*port != 0)
+    if (*port < 0)
         return -1;
-    union gm_addr addr = gm_server_listen_addr(config, 0);
+    union gm_addr addr = gm_server_listen_addr(config, *port);
     socklen_t len = gm_addr_len(&addr);
-    int on = 1, off = 0;
+    int on = 1, off = 0, rc = -1;
     int fd = socket(addr.base.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -1;
-    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
+    (void)setsockopt(fd, SOL_SOCKET, *port == 0 ? SO_REUSEPORT : SO_REUSEADDR, &on, sizeof on);
     if (addr.base.sa_family == AF_INET6)
         (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-    if (bind(fd, &addr.base, len) == 0 && getsockname(fd, &addr.base, &len) == 0)
+    if (bind(fd, &addr.base, len) < 0) {
+        rc = errno == EADDRINUSE ? -EADDRINUSE : -1; /* anything else is told by the rings */
+    } else if (*port == 0 && getsockname(fd, &addr.base, &len) == 0) {
         *port = ntohs(addr.base.sa_family == AF_INET6 ? addr.in6.sin6_port : addr.in.sin_port);
-    return fd;
+        return fd;
+    }
+    (void)close(fd);
+    return rc;
+}
+
+/* The three ports; `holds` gets what is to be closed when the rings listen. */
+static int claim_ports(struct gm_server_config *config, int holds[3])
+{
+    int32_t *ports[3] = {&config->http_port, &config->metrics_port, &config->health_port};
+    int rc = 0;
+    for (unsigned i = 0; i < 3; i++) {
+        holds[i] = claim_port(config, ports[i]);
+        if (holds[i] != -EADDRINUSE)
+            continue;
+        gm_log_fatal("the port is taken: stop what listens there, or choose another",
+                     GM_INT("port", *ports[i]), GM_ERRNO(-EADDRINUSE));
+        rc = -EADDRINUSE;
+    }
+    return rc;
 }
 
 static void random_instance(char out[33])
@@ -216,11 +238,10 @@ int gm_server_main(int argc, char **argv)
     (void)pthread_sigmask(SIG_BLOCK, &signals,
                           NULL); /* inherited by every thread: only sigwait gets them */
     (void)signal(SIGPIPE, SIG_IGN);
-    int holds[] = {choose_port(&config, &config.http_port),
-                   choose_port(&config, &config.metrics_port),
-                   choose_port(&config, &config.health_port)};
+    int holds[3];
     int code = 1;
-    if (load_keys(&shared) >= 0 && gm_log_start(true) == 0 && start_rings(&shared) >= 0)
+    if (claim_ports(&config, holds) == 0 && load_keys(&shared) >= 0 && gm_log_start(true) == 0 &&
+        start_rings(&shared) >= 0)
         code = 0;
     for (unsigned i = 0; i < 3; i++) {
         if (holds[i] >= 0)

@@ -2,6 +2,7 @@
  * and stops; all work is the rings'. */
 #include "agent/agent.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,54 +41,69 @@ static void random_instance(char out[33])
 
 /* ---- Targets ---- */
 
-static int load_server(struct gm_agent_shared *shared)
+/* Refusals are worded and exit as those of the options do. */
+static int refuse(struct gm_option_context *context, const char *what, const char *value,
+                  const char *why)
+{
+    (void)gm_option_refuse(&gm_agent_program, context, 2, "%s: \"%s\" cannot be used: %s", what,
+                           value, why);
+    return -GM_E_CONFIG;
+}
+
+static int load_server(struct gm_agent_shared *shared, struct gm_option_context *context)
 {
     const char *url = shared->config->server_url;
     int rc = gm_target_parse(url, GM_HTTP_SCHEME_WS | GM_HTTP_SCHEME_WSS, &shared->server);
-    if (rc < 0) {
-        gm_log_fatal("--server-url cannot be used", GM_STR("value", url),
-                     GM_ERRTEXT(gm_http_error_text(rc)));
-        return rc;
-    }
-    if (shared->server.url.tls) {
-        gm_log_fatal("--server-url cannot be used", GM_STR("value", url),
-                     GM_ERRTEXT("wss:// is not supported by this version; use ws://, behind a "
-                                "proxy or tunnel that adds TLS"));
-        return -GM_E_CONFIG;
-    }
+    if (rc < 0)
+        return refuse(context, "--server-url", url, gm_http_error_text(rc));
+    if (shared->server.url.tls)
+        return refuse(context, "--server-url", url,
+                      "wss:// is not supported by this version; use ws://");
     return 0;
 }
 
-static int load_service(struct gm_agent_shared *shared, uint32_t index)
+/* It is read again at each dial; a name that is wrong from the start is said at once. */
+static int check_token_file(const char *path, struct gm_option_context *context)
+{
+    if (path == NULL || access(path, R_OK) == 0)
+        return 0;
+    int rc = -errno;
+    (void)gm_option_refuse(&gm_agent_program, context, 1, "cannot read the token file %s: %s", path,
+                           gm_error_text(rc));
+    return rc;
+}
+
+static int load_service(struct gm_agent_shared *shared, uint32_t index,
+                        struct gm_option_context *context)
 {
     struct gm_agent_service_info *info = &shared->services[index];
     info->config = &shared->config->services[index];
     random_instance(info->instance);
     int rc = gm_target_parse(info->config->target, GM_HTTP_SCHEME_HTTP | GM_HTTP_SCHEME_UNIX,
                              &info->target);
-    if (rc < 0) {
-        gm_log_fatal("the target of a service cannot be used",
-                     GM_STR("service", info->config->name), GM_STR("value", info->config->target),
-                     GM_ERRTEXT(gm_http_error_text(rc)));
+    if (rc < 0)
+        return refuse(context, info->config->name == NULL ? "--target-url" : "--service",
+                      info->config->target, gm_http_error_text(rc));
+    rc = check_token_file(info->config->token_file, context);
+    if (rc < 0)
         return rc;
-    }
     info->dialler = gm_dialler_new(shared, index);
     return info->dialler == NULL ? -GM_E_NOMEM : 0;
 }
 
 /* 0, or the exit code of a refusal. */
-static int load_targets(struct gm_agent_shared *shared)
+static int load_targets(struct gm_agent_shared *shared, struct gm_option_context *context)
 {
     shared->service_count = (uint32_t)shared->config->service_count;
     shared->services = calloc(shared->service_count, sizeof *shared->services);
     if (shared->services == NULL)
         return 1;
-    if (load_server(shared) < 0)
+    if (load_server(shared, context) < 0)
         return 2;
     for (uint32_t i = 0; i < shared->service_count; i++) {
-        int rc = load_service(shared, i);
+        int rc = load_service(shared, i, context);
         if (rc < 0)
-            return rc == -GM_E_NOMEM ? 1 : 2;
+            return rc == -GM_E_CONFIG ? 2 : 1;
     }
     return 0;
 }
@@ -232,7 +248,7 @@ int gm_agent_main(int argc, char **argv)
     struct gm_agent_shared shared = {.config = &config};
     sigset_t signals;
     block_signals(&signals);
-    int code = load_targets(&shared);
+    int code = load_targets(&shared, &context);
     if (code == 0 && start(&shared) < 0)
         code = 1;
     if (code == 0) {

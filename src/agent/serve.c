@@ -159,7 +159,9 @@ static void serve_open(struct gm_stream *stream, gm_slice block, bool end)
     if (rc < 0) {
         serve->detached = true;
         refuse(stream, start_reason(rc));
+        return;
     }
+    gm_link_kick(&link->link); /* there is a stream now: silence is noticed sooner */
 }
 
 /* ---- The request's body ---- */

@@ -228,10 +228,11 @@ static nfds_t poll_set(struct gm_control *control, struct pollfd fds[1 + ARES_GE
     if (!control->channel_open)
         return count;
     ares_socket_t socks[ARES_GETSOCK_MAXNUM];
-    int mask = ares_getsock(control->channel, socks, ARES_GETSOCK_MAXNUM);
-    for (int i = 0; i < ARES_GETSOCK_MAXNUM; i++) {
-        short events = (short)((ARES_GETSOCK_READABLE(mask, i) ? POLLIN : 0) |
-                               (ARES_GETSOCK_WRITABLE(mask, i) ? POLLOUT : 0));
+    /* Its own macros shift a one into the sign bit. */
+    unsigned mask = (unsigned)ares_getsock(control->channel, socks, ARES_GETSOCK_MAXNUM);
+    for (unsigned i = 0; i < ARES_GETSOCK_MAXNUM; i++) {
+        short events = (short)(((mask >> i & 1u) != 0 ? POLLIN : 0) |
+                               ((mask >> (i + ARES_GETSOCK_MAXNUM) & 1u) != 0 ? POLLOUT : 0));
         if (events != 0)
             fds[count++] = (struct pollfd){.fd = socks[i], .events = events};
     }

@@ -39,7 +39,7 @@ def pytest_runtest_makereport(item, call):
     """A failure shows what every process under test has said last."""
     report = (yield).get_result()
     if report.failed and report.when == "call":
-        for process in dict.fromkeys([*Process.alive, *getattr(item, "ended_processes", [])]):
+        for process in getattr(item, "processes", []):
             report.sections.append((process.name, process.tail()))
 
 
@@ -96,8 +96,8 @@ def tunnel(shared, request):
     """The shared tunnel. Afterwards it must still live, and nothing of the test may be left in it."""
     pair = shared.get()
     pair.backend.forget()
+    request.node.processes = pair.processes
     yield pair
-    request.node.ended_processes = [p for p in pair.processes if not p.is_alive]
     pair.check()
     try:
         pair.server.wait_idle()
@@ -181,7 +181,7 @@ class Workshop:
 @pytest.fixture
 def workshop(tmp_path, keys, request):
     shop = Workshop(tmp_path, keys)
-    request.node.ended_processes = shop.made
+    request.node.processes = shop.made
     yield shop
     shop.close()
 

@@ -23,7 +23,7 @@ def gimlet(*arguments, env=None, timeout=15):
 
 def all_options(program):
     done = gimlet(program, "--help")
-    return [name for name in re.findall(r"^ +--([a-z0-9-]+)", done.stdout + done.stderr, re.M) if name != "help"]
+    return [name for name in re.findall(r"^ +--([a-z0-9-]+)", done.stdout + done.stderr, re.M) if not name.startswith("help")]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["server", "--help"], ["agent", "--help"], ["server", "-h"], ["jwt", "agent", "--help"]])
@@ -208,7 +208,8 @@ def test_the_runtime_line_says_what_runs(workshop):
     tunnel = workshop.tunnel()
     for process in tunnel.processes:
         line = process.log("runtime")[0]
-        assert line["io"].startswith(IO_NAME) and line["rings"] >= 1
+        assert line["io"].startswith(IO_NAME)
+    assert tunnel.server.log("server started")[0]["rings"] == tunnel.server.rings
     if IO == "uring-min":
         assert "multishot" not in tunnel.server.log("runtime")[0]["io"].split("without")[0].split("off:")[0]
 
@@ -233,7 +234,7 @@ def test_environment_is_read_and_flags_win(workshop, keys):
         "GIMLET_SERVER_SERVER_ID": "by-environment", "GIMLET_SERVER_RINGS": "1"})
     line = server.wait_log("server started")[0]
     assert line["httpPort"] == ports[0] and line["serverID"] == "by-environment"
-    assert server.log("runtime")[0]["rings"] == 1
+    assert line["rings"] == 1
 
 
 def test_the_key_may_stand_in_the_environment(workshop, keys):

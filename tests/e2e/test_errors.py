@@ -33,6 +33,15 @@ def test_no_service(tunnel):
     refused(raw(tunnel, "/services/"), 400, "bad_request", "Invalid path - expected /services/<service>/...\n")
 
 
+@pytest.mark.parametrize("path", ["/services/s%zz/", "/services/a%2Fb/", "/services/a%2fb/", "/services/../health", "/services/./x",
+                                  "/services/%2e%2e/x", "/services/a%00/x", "/services//x"])
+def test_a_service_name_that_is_none(tunnel, backend, path):
+    """A name in disguise is refused, whatever a lenient router would make of it."""
+    answer = raw(tunnel, path, f"Authorization: Bearer {tunnel.token}")
+    assert (answer.status, answer.error) == (400, "bad_request"), answer.body
+    assert not backend.seen
+
+
 def test_no_credential(tunnel, backend):
     refused(raw(tunnel, tunnel.path()), 401, "unauthorized", "Missing Authorization header\n")
     assert not backend.seen

@@ -1,6 +1,5 @@
 """Streams: events leave at once, a slow reader stops nobody else, whoever leaves is noticed, nothing is cut silently."""
 import random
-import socket
 import threading
 import time
 
@@ -9,6 +8,7 @@ import requests
 
 from lib.backend import pattern
 from lib.settings import PATIENCE, SANITIZED, wait_until
+from lib.tunnel import Tunnel
 from lib.wire import Truncated, chunked
 
 LATENCY = 0.15 if SANITIZED else 0.05
@@ -132,11 +132,12 @@ def test_a_backend_that_reads_nothing_stops_only_its_own_upload(tunnel, backend)
             except BlockingIOError:
                 time.sleep(0.01)
         assert quick_requests(tunnel)[-2] < 0.5
+        wire.reset()  # a FIN would wait behind the bytes that nobody takes
 
 
 def test_two_hundred_stalled_readers(workshop):
     """64 MiB wait for each of them; the processes hold their budgets, and others are served."""
-    tunnel = workshop.tunnel("--ring-memory", "32MiB", agent_flags=("--ring-memory", "32MiB"))
+    tunnel = workshop.tunnel()
     wires = [tunnel.wire(receive_buffer=4096) for _ in range(200)]
     try:
         for wire in wires:
@@ -146,7 +147,7 @@ def test_two_hundred_stalled_readers(workshop):
         time.sleep(1.0)
         assert quick_requests(tunnel, 20)[10] < 1.0
         if not SANITIZED:
-            budget = 32 * MIB * tunnel.server.rings + 16 * MIB
+            budget = 64 * MIB * tunnel.server.rings + 16 * MIB
             for process in tunnel.processes:
                 assert process.rss_peak_bytes() <= budget, f"{process.name}: {process.rss_peak_bytes() / MIB:.1f} MiB"
     finally:
@@ -341,13 +342,24 @@ def test_a_backend_that_dies_in_its_body_is_an_error_to_the_client(tunnel, codin
 
 
 @pytest.mark.parametrize("coding", CUTS)
-def test_the_requests_library_raises(tunnel, coding):
-    with pytest.raises((requests.exceptions.ChunkedEncodingError, requests.exceptions.ConnectionError)):
-        answer = requests.get(tunnel.url(f"/cut?coding={coding}"), headers=tunnel.auth, stream=True, timeout=PATIENCE)
-        data = answer.raw.read(decode_content=False) if coding != "length" else answer.content
-        # urllib3 1.26 forgives a short counted body unless it is told not to; count for it.
-        if coding == "length" and len(data) < int(answer.headers["Content-Length"]):
-            raise requests.exceptions.ConnectionError("short")
+def test_the_requests_library_notices(tunnel, coding):
+    """Chunked: it raises. Counted: version 2.28 hands the short body over, whose length tells."""
+    if coding == "length":
+        answer = requests.get(tunnel.url("/cut?coding=length"), headers=tunnel.auth, timeout=PATIENCE)
+        assert len(answer.content) < int(answer.headers["Content-Length"])
+    else:
+        with pytest.raises((requests.exceptions.ChunkedEncodingError, requests.exceptions.ConnectionError)):
+            assert not requests.get(tunnel.url(f"/cut?coding={coding}"), headers=tunnel.auth, timeout=PATIENCE).content
+
+
+@pytest.mark.parametrize("coding", CUTS)
+def test_the_standard_library_raises(tunnel, coding):
+    import http.client
+    connection = http.client.HTTPConnection("127.0.0.1", tunnel.server.port, timeout=PATIENCE)
+    connection.request("GET", tunnel.path(f"/cut?coding={coding}"), headers=tunnel.auth)
+    with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+        connection.getresponse().read()
+    connection.close()
 
 
 @pytest.mark.parametrize("coding", CUTS)
@@ -381,18 +393,22 @@ def test_a_backend_that_dies_in_the_upload(tunnel, backend):
 
 # --- bad networks ---------------------------------------------------------------------------------
 
-@pytest.fixture
-def rough(workshop):
+def through_proxies(workshop, delay=0.0):
     """A tunnel whose link and whose backend are reached through fault proxies."""
     backend = workshop.backend()
     server = workshop.server()
     link, back = workshop.proxy(server.port), workshop.proxy(backend.port)
+    link.delay = delay
     agent = workshop.agent(f"ws://127.0.0.1:{link.port}/agent", {"svc": f"http://127.0.0.1:{back.port}"})
-    server.wait_agents("svc")
-    from lib.tunnel import Tunnel
+    server.wait_agents("svc", through=agent)
     tunnel = Tunnel(server, agent, "svc", backend)
     tunnel.link, tunnel.back = link, back
     return tunnel
+
+
+@pytest.fixture
+def rough(workshop):
+    return through_proxies(workshop)
 
 
 def everything(tunnel):
@@ -423,9 +439,9 @@ def test_a_narrow_link(rough):
     everything(rough)
 
 
-def test_a_long_fat_link_gets_its_window(rough):
+def test_a_long_fat_link_gets_its_window(workshop):
     """40 ms each way and no loss: with a window of 64 KiB that never grew, 16 MiB would take 20 s."""
-    rough.link.delay = 0.04
+    rough = through_proxies(workshop, delay=0.04)
     since = time.monotonic()
     with rough.wire(timeout=4 * PATIENCE) as wire:
         assert len(wire.send(rough.head("GET", f"/body?n={16 * MIB}")).answer().body) == 16 * MIB
@@ -440,9 +456,10 @@ def test_a_link_that_is_cut_ends_its_streams_at_once_and_comes_back(rough, reset
         wire.final_head()
         since = time.monotonic()
         rough.link.cut(reset)
-        with pytest.raises((Truncated, ConnectionResetError)):
-            wire.until_end() and None
-            raise Truncated if wire.ended else AssertionError
+        try:
+            assert not wire.until_end().endswith(b"0\r\n\r\n"), "a cut answer that looks whole"
+        except ConnectionResetError:
+            pass
         assert time.monotonic() - since < 2
     assert rough.backend.last().gone.wait(5), "the agent abandons what the server no longer waits for"
     wait_until(lambda: rough.get("/body?n=5").status == 200, "the agent has linked again", PATIENCE, 0.1)
@@ -463,7 +480,6 @@ def test_a_stale_pooled_connection_is_not_a_clients_problem(rough):
     rough.back.cut()
     time.sleep(0.1)
     assert rough.ask("POST", "/echo", body=b"x").status == 200
-    assert isinstance(socket.AF_INET, int)
 
 
 def test_a_pooled_connection_that_dies_under_a_get_is_retried(workshop):

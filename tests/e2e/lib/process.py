@@ -5,9 +5,8 @@ import os
 import pathlib
 import signal
 import subprocess
-import time
 
-from lib.settings import PATIENCE, SANITIZED, wait_until
+from lib.settings import PATIENCE, wait_until
 
 _number = itertools.count(1)
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -144,20 +143,21 @@ class Process:
         return self.wait(timeout)
 
     def dispose(self):
-        """Ends it whatever state it is in; what a sanitizer said on the way is a failure."""
+        """Ends it whatever state it is in: SIGTERM, a second one for what will not drain, and SIGKILL as a failure."""
         if self.is_alive:
             self.expected_end = True
             self.signal(signal.SIGCONT)
-            self.signal(signal.SIGTERM)
-            if SANITIZED or "gimlet" in os.path.basename(self.argv[0]):
+            for patience in (1.0, PATIENCE):
                 self.signal(signal.SIGTERM)
-            deadline = time.monotonic() + PATIENCE
-            while self.is_alive and time.monotonic() < deadline:
-                time.sleep(0.01)
+                try:
+                    self.popen.wait(patience)
+                    break
+                except subprocess.TimeoutExpired:
+                    continue
             if self.is_alive:
                 text = self.tail()
                 self.kill()
-                raise AssertionError(f"{self.name} ignores SIGTERM\n{text}")
+                raise AssertionError(f"{self.name} ignores two SIGTERM\n{text}")
         self._gone()
         self.check_sanitizers()
 

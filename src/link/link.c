@@ -670,8 +670,11 @@ void gm_link_mux_pong(struct gm_mux *mux, const uint8_t opaque[GM_FRAME_PING_LEN
     uint64_t sent_ns, now_ns = gm_ring_now_ns(link_ring(link));
     memcpy(&sent_ns, opaque, sizeof sent_ns);
     /* The bytes are the peer's to choose: only a plausible time counts. */
-    if (sent_ns < now_ns && now_ns - sent_ns < GM_LINK_IDLE_SILENCE_NS)
-        gm_mux_set_rtt(mux, now_ns - sent_ns);
+    if (sent_ns >= now_ns || now_ns - sent_ns >= GM_LINK_IDLE_SILENCE_NS)
+        return;
+    gm_mux_set_rtt(mux, now_ns - sent_ns);
+    if (link->ops->on_rtt != NULL)
+        link->ops->on_rtt(link);
 }
 
 void gm_link_mux_drain(struct gm_mux *mux)

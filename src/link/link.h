@@ -30,6 +30,8 @@ struct gm_link_ops {
     /* Silence has begun (true) or ended (false): a silent link gets no new requests. May be NULL.
      */
     void (*on_silent)(struct gm_link *link, bool silent);
+    /* The round trip has been measured (mux.rtt_ns). May be NULL. */
+    void (*on_rtt)(struct gm_link *link);
     /* The link has ended; its streams have been told. `text` says why (static). on_closed follows.
      */
     void (*on_down)(struct gm_link *link, enum gm_reason_code reason, const char *text);

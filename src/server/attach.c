@@ -216,13 +216,6 @@ struct gm_link *gm_attach_find(struct gm_server_ring *ctx, uint32_t index, uint3
     return &ctx->links[index]->link;
 }
 
-void gm_attach_note_rtt(struct gm_link *link)
-{
-    struct gm_card *card = server_link_of(link)->card;
-    if (card != NULL)
-        atomic_store_explicit(&card->rtt_ns, link->mux.rtt_ns, memory_order_relaxed);
-}
-
 /* A free slot in the table of links, which doubles when it is full. */
 static bool link_slot(struct gm_server_ring *ctx, uint32_t *out)
 {
@@ -323,6 +316,14 @@ static void link_down(struct gm_link *link, enum gm_reason_code reason, const ch
                 GM_STR("reason", gm_reason_get((uint16_t)reason)->name), GM_STR("cause", text));
 }
 
+/* For the windows of near halves, whose ring is another. */
+static void link_rtt(struct gm_link *link)
+{
+    struct gm_card *card = server_link_of(link)->card;
+    if (card != NULL)
+        atomic_store_explicit(&card->rtt_ns, link->mux.rtt_ns, memory_order_relaxed);
+}
+
 static void link_closed(struct gm_link *link)
 {
     free(server_link_of(link));
@@ -350,6 +351,7 @@ static const struct gm_link_ops server_link_ops = {
     .on_up = link_up,
     .on_drain = link_drains,
     .on_silent = link_silent,
+    .on_rtt = link_rtt,
     .on_down = link_down,
     .on_closed = link_closed,
 };

@@ -30,8 +30,6 @@ void gm_attach_detached(struct gm_client *client, int fd);
 void gm_attach_dropped(struct gm_client *client);
 /* The link of a handle, or NULL: it has gone. */
 struct gm_link *gm_attach_find(struct gm_server_ring *ctx, uint32_t index, uint32_t generation);
-/* Publishes the link's round trip on its card, for the windows of near halves. */
-void gm_attach_note_rtt(struct gm_link *link);
 /* Ends every link of this ring, politely. */
 void gm_attach_end_all(struct gm_server_ring *ctx);
 /* The ring has stopped: frees what is left. */

@@ -83,7 +83,6 @@ static void far_open(struct gm_server_ring *ctx, const struct gm_port_message *m
     far->pulled = 0;
     far->near_gone = false;
     gm_list_init(&far->node);
-    gm_attach_note_rtt(link);
     gm_link_kick(link);
 }
 

@@ -21,6 +21,7 @@ struct sim_stream {
     uint32_t id, down, at, up_got, sent, undrained, slow_ns;
     uint16_t reason;
     uint8_t kind;
+    bool slept, sleeps, stopped;
     bool early, stop, untouched, request_ended, interim, head, over, is_head, body;
 };
 
@@ -188,7 +189,19 @@ static void stream_advance(struct sim_stream *self)
     bool waits = !self->early && !self->request_ended && self->kind != ANSWER_ECHO;
     if (self->kind == ANSWER_NEVER || (waits && self->kind != ANSWER_RESET))
         return;
+    if (self->kind == ANSWER_SLOW && !self->slept) {
+        self->slept = true;
+        self->sleeps = true;
+        gm_timer_set(self->agent->world->agent_ring, &self->timer,
+                     gm_ring_now_ns(self->agent->world->agent_ring) + self->at * SIM_MS);
+    }
+    if (self->sleeps)
+        return;
     if (self->kind == ANSWER_RESET) {
+        if (self->stop && !self->stopped && !self->request_ended) {
+            self->stopped = true;
+            gm_stream_stop(self->stream, GM_REASON_NONE);
+        }
         if (self->early || self->request_ended || self->up_got >= self->at)
             stream_reset(self);
     } else if (!self->head) {
@@ -222,6 +235,8 @@ static void stream_tick(struct gm_timer *timer)
         return;
     }
     stream_drain(self);
+    if (gm_ring_now_ns(self->agent->world->agent_ring) >= timer->deadline_ns)
+        self->sleeps = false;
     stream_advance(self);
     gm_link_kick(&self->agent->link);
 }
@@ -229,6 +244,8 @@ static void stream_tick(struct gm_timer *timer)
 /* Now, or after this agent's own delay. */
 static void stream_later(struct sim_stream *self)
 {
+    if (self->sleeps)
+        return;
     if (self->slow_ns == 0)
         stream_tick(&self->timer);
     else if (!gm_timer_armed(&self->timer))
@@ -326,7 +343,8 @@ static void on_end(struct gm_stream *stream)
     struct sim_stream *self = stream->user;
     self->request_ended = true;
     struct sim_request *request = world_request(self->agent->world, self->id);
-    if (request != NULL && self->up_got != request->up && !(self->stop && self->over))
+    bool stopped = self->stopped || (self->stop && self->over);
+    if (request != NULL && self->up_got != request->up && !stopped)
         world_fail(self->agent->world, "request %u: its body ended after %u of %u bytes", self->id,
                    self->up_got, request->up);
     stream_later(self);
@@ -360,7 +378,7 @@ static void on_pulled(struct gm_stream *stream, uint32_t bytes)
 {
     struct sim_stream *self = stream->user;
     (void)bytes;
-    if (!self->over)
+    if (!self->over && !self->sleeps)
         gm_timer_set(self->agent->world->agent_ring, &self->timer,
                      gm_ring_now_ns(self->agent->world->agent_ring) + 1 + self->slow_ns);
 }
@@ -466,6 +484,10 @@ static void agent_dial(struct sim_agent *agent)
                                 .token = {world_agent_token, strlen(world_agent_token)},
                                 .lane = agent->lane};
     agent->alive = gm_link_dial(world->agent_ring, &agent->link, &dial, &config) == 0;
+    if (agent->alive && agent->lies > 0) {
+        agent->lies--;
+        agent->link.ready.instance[0] = 'I'; /* the upgrade request has been written */
+    }
 }
 
 static void agent_begin(void *arg)
@@ -481,6 +503,7 @@ void agent_start(struct sim_world *world, uint32_t index)
     agent->index = index;
     agent->instance = (uint32_t)world_rand(world, 3);
     agent->lane = -1;
+    agent->lies = !world->strict && world_chance(world, 10) ? 3 : 0;
     agent->window = windows[world_rand(world, 5)];
     gm_list_init(&agent->streams);
     gm_timer_init(&agent->redial, agent_redial);

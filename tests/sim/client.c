@@ -71,6 +71,8 @@ static void draw_request(struct sim_world *world, struct sim_request *request)
     if ((request->kind == ANSWER_CUT || request->kind == ANSWER_VANISH) && request->down == 0)
         request->down = 1;
     request->at = request->down > 0 ? (uint32_t)world_rand(world, request->down) : 0;
+    if (request->kind == ANSWER_SLOW)
+        request->at = 1500 + (uint32_t)world_rand(world, 5500);
     request->reason = reasons[world_rand(world, sizeof reasons / sizeof reasons[0])];
     request->untouched = request->kind == ANSWER_RESET && world_chance(world, 50);
     request->early = world_chance(world, 25) && request->kind != ANSWER_SINK;
@@ -89,6 +91,11 @@ static void client_plan(struct sim_client *client)
     for (uint32_t i = 0; i < client->request_count; i++) {
         struct sim_request *request = &client->requests[i];
         draw_request(world, request);
+        /* More than any window, where the network is up to it. */
+        bool fast = world->profile.buffer_bytes >= 32768 && world->profile.slow_permille == 0;
+        if (request->kind == ANSWER_STREAMED && fast && client->temper == TEMPER_GOOD &&
+            world_chance(world, 4))
+            request->down = 5u << 20;
         request->expect_close = i + 1 == client->request_count && world_chance(world, 50);
     }
     client->temper_ns = world_rand(world, 3 * SIM_SECOND);
@@ -124,8 +131,25 @@ static size_t put_body(const struct sim_request *request, struct sim_world *worl
     return len;
 }
 
+/* Requests without a credential, as many as the server takes. */
+static void flood_load(struct sim_client *client)
+{
+    static const char request[] = "GET /services/svc/ HTTP/1.1\r\nHost: a\r\n\r\n";
+    size_t len = sizeof request - 1, count = 2000;
+    client->out = malloc(len * count);
+    GM_ASSERT(client->out != NULL);
+    for (size_t i = 0; i < count; i++)
+        memcpy(client->out + i * len, request, len);
+    client->out_len = len * count;
+    client->out_sent = 0;
+}
+
 static void client_load(struct sim_client *client)
 {
+    if (client->temper == TEMPER_FLOOD) {
+        flood_load(client);
+        return;
+    }
     const struct sim_request *request = &client->requests[client->sending];
     char framing[64] = "";
     if (request->chunked)
@@ -195,7 +219,8 @@ static void client_sent(struct gm_sock *sock, ssize_t result)
     client->out_sent += (size_t)result;
     client->out_total += (size_t)result;
     if (client->out_sent == client->out_len) {
-        client->requests[client->sending++].sent = true;
+        if (client->temper != TEMPER_FLOOD)
+            client->requests[client->sending++].sent = true;
         free(client->out);
         client->out = NULL;
     }
@@ -408,7 +433,7 @@ static void client_recv_end(struct gm_sock *sock, int error)
 static void client_hangup(struct gm_sock *sock)
 {
     struct sim_client *client = client_of(sock);
-    if (client->temper == TEMPER_STALL)
+    if (client->temper == TEMPER_STALL || client->temper == TEMPER_FLOOD)
         client_end(client, false);
 }
 
@@ -427,6 +452,8 @@ static void client_connected(struct gm_sock *sock, int error)
     }
     client->connected = true;
     uint64_t grant = GM_RECV_UNLIMITED;
+    if (client->temper == TEMPER_FLOOD)
+        grant = 0;
     if (client->temper == TEMPER_SLOW || client->temper == TEMPER_STALL)
         grant = 1 + world_rand(client->world, 4096);
     gm_sock_recv(sock, GM_POOL_CLIENT, grant);

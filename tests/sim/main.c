@@ -42,6 +42,9 @@ static void draw_profile(struct sim_world *world)
     profile->short_permille = (uint32_t)world_rand(world, 200);
     if (world_chance(world, 30))
         profile->latency_max_ns = (1 + world_rand(world, 40)) * SIM_MS;
+    /* A strict world is fast enough for every deadline. */
+    if (world->strict && profile->buffer_bytes < 32768)
+        profile->buffer_bytes = 32768;
     if (!world->strict && world_chance(world, 60)) {
         profile->cut_permille = (uint32_t)world_rand(world, 150);
         profile->freeze_permille = (uint32_t)world_rand(world, 200);
@@ -58,7 +61,7 @@ static void draw_profile(struct sim_world *world)
 static void start_all(struct sim_world *world)
 {
     uint64_t now_ns = gm_sim_now(world->sim);
-    world->agent_count = world->strict ? 2 + (uint32_t)world_rand(world, 3)
+    world->agent_count = world->strict ? 1 + (uint32_t)world_rand(world, 3)
                                        : 1 + (uint32_t)world_rand(world, SIM_AGENTS_MAX);
     for (uint32_t i = 0; i < world->agent_count; i++)
         agent_start(world, i);
@@ -66,8 +69,9 @@ static void start_all(struct sim_world *world)
         world_run(world, now_ns + SIM_SECOND);
     now_ns = gm_sim_now(world->sim);
     world->client_count = 1 + (uint32_t)world_rand(world, SIM_CLIENTS_MAX);
+    uint64_t within_ns = world_chance(world, 50) ? SIM_SECOND : 8 * SIM_SECOND;
     for (uint32_t i = 0; i < world->client_count; i++)
-        client_start(world, &world->clients[i], now_ns + world_rand(world, SIM_SECOND));
+        client_start(world, &world->clients[i], now_ns + world_rand(world, within_ns));
 }
 
 /* Requests on an agent that fell silent end, or move, within six seconds. */

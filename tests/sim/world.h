@@ -32,7 +32,8 @@ enum sim_kind_of_answer {
     ANSWER_SINK,      /* nothing until the whole request is in, then its length as `down` */
     ANSWER_INTERIM,   /* a 103, then FIXED */
     ANSWER_TRAILERS,  /* STREAMED, with trailers */
-    ANSWER_RESET,     /* RESET(reason) before a head */
+    ANSWER_SLOW,      /* FIXED, but `at` ms after the request: less than the idle timeout */
+    ANSWER_RESET,     /* RESET(reason) before a head, perhaps behind a STOP */
     ANSWER_CUT,       /* head, `at` bytes, RESET(reason) */
     ANSWER_NEVER,     /* nothing */
     ANSWER_VANISH,    /* head, `at` bytes, the link's connection breaks */
@@ -66,6 +67,7 @@ enum sim_temper {
     TEMPER_STALL, /* stops reading somewhere, for good */
     TEMPER_FIN,   /* closes at some time */
     TEMPER_RESET, /* resets at some time */
+    TEMPER_FLOOD, /* pipelines requests without end and reads nothing */
     TEMPER_TYPES
 };
 
@@ -101,6 +103,7 @@ struct sim_agent {
     uint32_t index, instance;
     int lane; /* to ask for; -1: any */
     bool alive, retired, frozen;
+    uint32_t lies; /* so many times its READY names another instance */
     uint64_t frozen_ns;
     uint32_t window;
     struct gm_timer redial;

@@ -27,8 +27,8 @@ struct gm_link_ops {
     void (*on_up)(struct gm_link *link);
     /* The peer drains: no new streams. */
     void (*on_drain)(struct gm_link *link);
-    /* Silence has begun (true) or ended (false): a silent link gets no new requests. May be NULL.
-     */
+    /* Silence has begun (true) or ended (false): other links are preferred to a silent one. May be
+     * NULL. */
     void (*on_silent)(struct gm_link *link, bool silent);
     /* The round trip has been measured (mux.rtt_ns). May be NULL. */
     void (*on_rtt)(struct gm_link *link);

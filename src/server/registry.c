@@ -217,24 +217,15 @@ static uint32_t card_load(const struct gm_card *card)
     return (uint32_t)atomic_load_explicit(&card->holds, memory_order_relaxed);
 }
 
-static bool card_usable(const struct gm_card *card, const struct gm_card * not )
+/* The best of those in that state, or NULL. */
+static struct gm_card *service_pick(const struct service *service, uint32_t start,
+                                    enum gm_card_state state, const struct gm_card *except)
 {
-    return card != not &&atomic_load_explicit(&card->state, memory_order_relaxed) ==
-               GM_CARD_READY &&
-           card_load(card) < card->stream_limit;
-}
-
-struct gm_card *gm_registry_pick(struct gm_registry *registry, const char *name, size_t len,
-                                 const struct gm_card * not )
-{
-    struct service *service = service_find(registry, name, len);
-    if (service == NULL)
-        return NULL;
     struct gm_card *best = NULL, *local = NULL;
-    uint32_t start = service->turn++;
     for (uint32_t i = 0; i < service->count; i++) {
         struct gm_card *card = service->cards[(start + i) % service->count];
-        if (!card_usable(card, not ))
+        if (card == except || card_load(card) >= card->stream_limit ||
+            atomic_load_explicit(&card->state, memory_order_relaxed) != (uint32_t)state)
             continue;
         if (best == NULL || card_load(card) < card_load(best))
             best = card;
@@ -244,6 +235,19 @@ struct gm_card *gm_registry_pick(struct gm_registry *registry, const char *name,
     if (local != NULL && card_load(local) <= card_load(best) + REGISTRY_LOCAL_SLACK)
         return local;
     return best;
+}
+
+struct gm_card *gm_registry_pick(struct gm_registry *registry, const char *name, size_t len,
+                                 const struct gm_card * not )
+{
+    struct service *service = service_find(registry, name, len);
+    if (service == NULL)
+        return NULL;
+    uint32_t start = service->turn++;
+    struct gm_card *card = service_pick(service, start, GM_CARD_READY, not );
+    /* A link that is asked for a sign of life nearly always gives it a round trip later: a request
+     * had better wait for that than be refused. */
+    return card != NULL ? card : service_pick(service, start, GM_CARD_SILENT, not );
 }
 
 unsigned gm_registry_links(const struct gm_registry *registry, const char *name, size_t len)

@@ -56,7 +56,8 @@ struct gm_card *gm_card_new(struct gm_registry *registry);
 void gm_card_announce(struct gm_registry *registry, struct gm_card *card);
 void gm_card_withdraw(struct gm_registry *registry, struct gm_card *card);
 
-/* The link for a request: least outstanding among those that are ready, one of this ring preferred
+/* The link for a request: least outstanding among those that are ready (if there is none: among the
+ * silent ones, which are being asked for a sign of life), one of this ring preferred
  * while it is not clearly busier than the best elsewhere; ties go round. `not` (may be NULL) is
  * left out: the link that a first attempt failed on. NULL: none. The card is borrowed until the
  * turn's end. */

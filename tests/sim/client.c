@@ -398,6 +398,10 @@ static void client_recv(struct gm_sock *sock, gm_slice slice)
     client_read(client);
     if (client->temper == TEMPER_STALL && client->in_total < client->temper_bytes)
         gm_sock_recv(sock, GM_POOL_CLIENT, 1 + world_rand(client->world, 4096));
+    else if (client->temper == TEMPER_STALL && client->rises_ns > 0 &&
+             !gm_timer_armed(&client->temper_timer))
+        gm_timer_set(client->world->client_ring, &client->temper_timer,
+                     gm_ring_now_ns(client->world->client_ring) + client->rises_ns);
     if (client->temper == TEMPER_SLOW && !gm_timer_armed(&client->timer))
         gm_timer_set(client->world->client_ring, &client->timer,
                      gm_ring_now_ns(client->world->client_ring) + client->temper_ns);
@@ -433,14 +437,17 @@ static void client_recv_end(struct gm_sock *sock, int error)
 static void client_hangup(struct gm_sock *sock)
 {
     struct sim_client *client = client_of(sock);
-    if (client->temper == TEMPER_STALL || client->temper == TEMPER_FLOOD)
+    if (client->temper == TEMPER_FLOOD || (client->temper == TEMPER_STALL && client->rises_ns == 0))
         client_end(client, false);
 }
 
 static void client_temper(struct gm_timer *timer)
 {
     struct sim_client *client = GM_CONTAINER_OF(timer, struct sim_client, temper_timer);
-    client_end(client, client->temper == TEMPER_RESET);
+    if (client->temper == TEMPER_STALL)
+        gm_sock_recv(&client->sock, GM_POOL_CLIENT, GM_RECV_UNLIMITED);
+    else
+        client_end(client, client->temper == TEMPER_RESET);
 }
 
 static void client_connected(struct gm_sock *sock, int error)
@@ -493,12 +500,18 @@ static void client_begin(void *arg)
 void client_start(struct sim_world *world, struct sim_client *client, uint64_t at_ns)
 {
     client->world = world;
+    client_plan(client);
+    client_start_planned(world, client, at_ns);
+}
+
+void client_start_planned(struct sim_world *world, struct sim_client *client, uint64_t at_ns)
+{
+    client->world = world;
     client->chunked = calloc(1, sizeof *client->chunked);
     client->scratch = malloc(4096);
     GM_ASSERT(client->chunked != NULL && client->scratch != NULL);
     gm_timer_init(&client->timer, client_tick);
     gm_timer_init(&client->temper_timer, client_temper);
-    client_plan(client);
     gm_sim_at(world->sim, at_ns, client_begin, client);
 }
 

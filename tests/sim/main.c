@@ -161,6 +161,15 @@ static void run_world(struct sim_world *world)
         world_check_empty(world);
 }
 
+/* What the failed world holds is left as it is: it may not be in a state to be closed. */
+static int fail(const char *what, uint64_t passed)
+{
+    (void)fprintf(stderr, "failed: %s\n", what);
+    printf("%llu passed, 1 failed, 0 skipped\n", (unsigned long long)passed);
+    (void)fflush(stdout);
+    _exit(1);
+}
+
 int main(int argc, char **argv)
 {
     uint64_t first = 1, count = 100;
@@ -179,25 +188,30 @@ int main(int argc, char **argv)
     if (__sanitizer_set_death_callback != NULL)
         __sanitizer_set_death_callback(last_words);
     world_keys_load();
-    uint64_t failed = 0, complete = 0, errors = 0, cut = 0, retried = 0;
+    uint64_t scenarios = 0, complete = 0, errors = 0, cut = 0, retried = 0;
+    const char *name;
+    while (first == 1 && !the_world.failed &&
+           (name = scenario_run(&the_world, (uint32_t)scenarios, false)) != NULL) {
+        world_open(&the_world, 1 + scenarios);
+        (void)scenario_run(&the_world, (uint32_t)scenarios++, true);
+        if (the_world.failed)
+            return fail(name, scenarios - 1);
+        world_close(&the_world);
+    }
     for (uint64_t seed = first; seed < first + count; seed++) {
         world_open(&the_world, seed);
         run_world(&the_world);
-        failed += the_world.failed;
         complete += the_world.complete;
         errors += the_world.errors;
         cut += the_world.cut;
         retried += the_world.retried;
         if (the_world.failed)
-            _exit((int)(printf("%llu passed, 1 failed, 0 skipped\n",
-                               (unsigned long long)(seed - first)) < 0) +
-                  1);
+            return fail("seed", scenarios + seed - first);
         world_close(&the_world);
     }
     printf("%llu answers complete, %llu errors told, %llu cut, %llu tried twice\n",
            (unsigned long long)complete, (unsigned long long)errors, (unsigned long long)cut,
            (unsigned long long)retried);
-    printf("%llu passed, %llu failed, 0 skipped\n", (unsigned long long)(count - failed),
-           (unsigned long long)failed);
-    return failed == 0 ? 0 : 1;
+    printf("%llu passed, 0 failed, 0 skipped\n", (unsigned long long)(scenarios + count));
+    return 0;
 }

@@ -82,6 +82,7 @@ struct sim_client {
     bool pipelined, open, connected, over;
     uint64_t temper_ns;      /* when FIN or RESET strikes; how slow SLOW is */
     uint32_t temper_bytes;   /* where HALF or STALL stops */
+    uint64_t rises_ns;       /* STALL: reads on after so long; 0: never */
     struct gm_timer timer, temper_timer;
     /* Out: bytes of the request being sent. */
     uint8_t *out;
@@ -181,8 +182,13 @@ void agents_free(struct sim_world *world);
 
 /* client.c */
 void client_start(struct sim_world *world, struct sim_client *client, uint64_t at_ns);
+/* The same with a plan of the caller's instead of a drawn one (requests, temper are set). */
+void client_start_planned(struct sim_world *world, struct sim_client *client, uint64_t at_ns);
 void client_free(struct sim_client *client);
-/* Judges what became of each request. */
+/* Judges what became of each request; in a strict world, against what was asked for. */
 void client_judge(struct sim_client *client);
+
+/* scenarios.c: runs the scenario of that number, or returns its name alone; NULL: no such. */
+const char *scenario_run(struct sim_world *world, uint32_t number, bool run);
 
 #endif

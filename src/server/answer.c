@@ -2,10 +2,12 @@
  * has been checked or is escaped here. */
 #include "server/answer.h"
 
-#include <stdio.h>
 #include <string.h>
 
-#define ANSWER_BODY_MAX 2048u
+#include "base/text.h"
+
+/* Two quotes of ANSWER_QUOTE_MAX bytes, each escaped to six, and the frame around them. */
+#define ANSWER_BODY_MAX 4096u
 #define ANSWER_HEAD_MAX 1024u
 
 struct gm_answer gm_answer_for(enum gm_reason_code code)
@@ -53,46 +55,39 @@ bool gm_answer_wants_json(const struct gm_http_request *head)
     return false;
 }
 
-/* JSON string contents; our messages are short, what does not fit is cut. */
-static size_t json_escape(char *out, size_t cap, const char *text)
+/* The longest message and id that a body quotes: with all of their bytes escaped they still fit. */
+#define ANSWER_QUOTE_MAX 256u
+
+static void body_json(struct gm_text *out, const struct gm_answer *answer, const char *message)
 {
-    size_t len = 0;
-    for (const char *p = text; *p != '\0' && len + 7 < cap; p++) {
-        unsigned char byte = (unsigned char)*p;
-        if (byte == '"' || byte == '\\')
-            out[len++] = '\\';
-        if (byte >= 0x20) {
-            out[len++] = (char)byte;
-        } else {
-            len += (size_t)snprintf(out + len, cap - len, "\\u%04x", byte);
-        }
-    }
-    out[len] = '\0';
-    return len;
+    const char *id = answer->request_id.p != NULL ? answer->request_id.p : "";
+    gm_text_str(out, "{\"error\":{\"message\":");
+    gm_text_json(out, message, strlen(message), ANSWER_QUOTE_MAX);
+    gm_text_str(out, ",\"type\":\"gimlet_error\",\"param\":null,\"code\":\"");
+    gm_text_str(out, gm_reason_get((uint16_t)answer->reason)->name);
+    gm_text_str(out, "\"},\"request_id\":");
+    gm_text_json(out, id, answer->request_id.len, ANSWER_QUOTE_MAX);
+    gm_text_str(out, "}\n");
 }
 
-static size_t answer_body(char *out, const struct gm_answer *answer, const char *message)
+static size_t answer_body(char *bytes, const struct gm_answer *answer, const char *message)
 {
-    int len;
+    struct gm_text out = {.at = bytes, .cap = ANSWER_BODY_MAX};
     if (answer->json) {
-        char text[ANSWER_BODY_MAX / 2];
-        json_escape(text, sizeof text, message);
-        len =
-            snprintf(out, ANSWER_BODY_MAX,
-                     "{\"error\":{\"message\":\"%s\",\"type\":\"gimlet_error\",\"param\":null,"
-                     "\"code\":\"%s\"},\"request_id\":\"%.*s\"}\n",
-                     text, gm_reason_get((uint16_t)answer->reason)->name,
-                     (int)answer->request_id.len, answer->request_id.p ? answer->request_id.p : "");
-    } else if (answer->infra_code != NULL) {
-        len = snprintf(out, ANSWER_BODY_MAX,
-                       "Gimlet Infrastructure Error\n\nError Code: %s\nMessage: %s\n\nThe tunnel "
-                       "made this answer; the service behind it did not."
-                       "\nThe X-Request-Id field of this answer names the request.\n",
-                       answer->infra_code, message);
-    } else {
-        len = snprintf(out, ANSWER_BODY_MAX, "%s\n", message);
+        body_json(&out, answer, message);
+        return out.len;
     }
-    return len < (int)ANSWER_BODY_MAX ? (size_t)len : ANSWER_BODY_MAX - 1;
+    if (answer->infra_code != NULL) {
+        gm_text_str(&out, "Gimlet Infrastructure Error\n\nError Code: ");
+        gm_text_str(&out, answer->infra_code);
+        gm_text_str(&out, "\nMessage: ");
+    }
+    gm_text_str(&out, message);
+    gm_text_str(&out, "\n");
+    if (answer->infra_code != NULL)
+        gm_text_str(&out, "\nThe tunnel made this answer; the service behind it did not.\n"
+                          "The X-Request-Id field of this answer names the request.\n");
+    return out.len;
 }
 
 static void answer_fields(struct gm_http_out *out, struct gm_server_ring *ctx,

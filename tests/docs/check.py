@@ -324,6 +324,9 @@ def main():
     if len(names) != 1 or set(options) - {"--no-tour", "--write", "--self-test"}:
         print(__doc__, file=sys.stderr)
         return 2
+    if not os.access(names[0], os.X_OK):
+        print(f"FAIL {names[0]} is not a program\n0 passed, 1 failed, 0 skipped")
+        return 1
     program = Program(os.path.abspath(names[0]))
     text = README.read_text()
     if "--write" in options:

@@ -92,10 +92,13 @@ static void a_stalled_reader_sees_a_cut(struct sim_world *world)
 {
     begin(world, SIM_MS);
     world->strict = false;
+    world->profile.buffer_bytes = 4096;
+    gm_sim_set_profile(world->sim, &world->profile);
+    /* Within the window: the server has all of it, and is closing. */
     struct sim_client *client = add_client(
-        world, (struct sim_request){.kind = ANSWER_STREAMED, .http10 = true, .down = 200000});
+        world, (struct sim_request){.kind = ANSWER_STREAMED, .http10 = true, .down = 60000});
     client->temper = TEMPER_STALL;
-    client->temper_bytes = 30000;
+    client->temper_bytes = 2000;
     client->rises_ns = 60 * SIM_SECOND;
     start(client, world, 0);
     finish(world);

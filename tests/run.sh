@@ -116,12 +116,13 @@ build_fuzz() {
     fi
 }
 
+# grep reads to the end: with -q it would leave, and pipefail take readelf's SIGPIPE for an answer.
 is_hardened() {
-    readelf -h "$1" | grep -q 'Type: *DYN' || { echo "$1 is not position independent"; return 1; }
-    readelf -d "$1" | grep -qE 'BIND_NOW|FLAGS_1.*NOW' || { echo "$1 binds lazily"; return 1; }
-    readelf -lW "$1" | grep -q GNU_RELRO || { echo "$1 has no RELRO"; return 1; }
-    readelf -lW "$1" | grep GNU_STACK | grep -q RWE && { echo "$1 has an executable stack"; return 1; }
-    readelf -sW "$1" | grep -q __stack_chk_fail || { echo "$1 has no stack protector"; return 1; }
+    readelf -h "$1" | grep 'Type: *DYN' >/dev/null || { echo "$1 is not position independent"; return 1; }
+    readelf -d "$1" | grep -E 'BIND_NOW|FLAGS_1.*NOW' >/dev/null || { echo "$1 binds lazily"; return 1; }
+    readelf -lW "$1" | grep GNU_RELRO >/dev/null || { echo "$1 has no RELRO"; return 1; }
+    readelf -lW "$1" | grep GNU_STACK | grep RWE >/dev/null && { echo "$1 has an executable stack"; return 1; }
+    readelf -sW "$1" | grep __stack_chk_fail >/dev/null || { echo "$1 has no stack protector"; return 1; }
 }
 
 # --- suites ----------------------------------------------------------------------

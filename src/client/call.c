@@ -94,7 +94,7 @@ static void call_evacuate(struct gm_holder *holder)
 
 static void give_up_connection(struct gm_call *call)
 {
-    struct gm_backend *backend = call->backend;
+    struct gm_backend_conn *backend = call->backend;
     call->backend = NULL;
     if (backend != NULL)
         client_drop(backend);
@@ -119,7 +119,7 @@ void gm_call_cancel(struct gm_call *call)
 
 void client_finish(struct gm_call *call)
 {
-    struct gm_backend *backend = call->backend;
+    struct gm_backend_conn *backend = call->backend;
     bool keep = call->keep_alive && call->request_ended && call->state == GM_CALL_BODY &&
                 !call->in_ended && call->in.count == 0 && gm_conn_queued(&backend->conn) == 0 &&
                 gm_conn_is_open(&backend->conn);

@@ -50,7 +50,7 @@ struct gm_call_ops {
 struct gm_call {
     const struct gm_call_ops *ops;
     struct gm_backend_pool *pool;
-    struct gm_backend *backend;
+    struct gm_backend_conn *backend;
     struct gm_list node; /* on pool->waiting */
     struct gm_holder holder;
     struct gm_timer timer; /* connect, then the answer's head */

@@ -7,16 +7,16 @@
 /* ---- pool.c ---- */
 
 /* An idle connection that may carry such a request, with its call set; NULL: none. */
-struct gm_backend *client_take_idle(struct gm_backend_pool *pool, struct gm_call *call);
+struct gm_backend_conn *client_take_idle(struct gm_backend_pool *pool, struct gm_call *call);
 /* Dials the address for the call. 0 and call->backend set, or negative. */
 int client_dial(struct gm_backend_pool *pool, struct gm_call *call, const union gm_addr *addr);
 /* Puts the call on the waiting list; starts a lookup unless one is under way. */
 void client_resolve(struct gm_backend_pool *pool, struct gm_call *call);
 /* The call is done with its connection: it is kept, or closed. */
-void client_keep(struct gm_backend *backend);
-void client_drop(struct gm_backend *backend);
+void client_keep(struct gm_backend_conn *backend);
+void client_drop(struct gm_backend_conn *backend);
 /* Closes it behind what is still queued. */
-void client_part(struct gm_backend *backend);
+void client_part(struct gm_backend_conn *backend);
 
 /* ---- call.c: events of the connection, for pool.c ---- */
 

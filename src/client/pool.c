@@ -38,12 +38,12 @@ void gm_backend_store_fini(struct gm_backend_store *store)
     store->slab = NULL;
 }
 
-static struct gm_backend *store_take(struct gm_backend_store *store)
+static struct gm_backend_conn *store_take(struct gm_backend_store *store)
 {
     struct gm_list *node = gm_list_pop_front(&store->free);
-    struct gm_backend *backend = NULL;
+    struct gm_backend_conn *backend = NULL;
     if (node != NULL)
-        backend = GM_CONTAINER_OF(node, struct gm_backend, node);
+        backend = GM_CONTAINER_OF(node, struct gm_backend_conn, node);
     else if (store->fresh < store->capacity)
         backend = &store->slab[store->fresh++];
     if (backend == NULL)
@@ -53,7 +53,7 @@ static struct gm_backend *store_take(struct gm_backend_store *store)
     return backend;
 }
 
-static void store_give(struct gm_backend_store *store, struct gm_backend *backend)
+static void store_give(struct gm_backend_store *store, struct gm_backend_conn *backend)
 {
     gm_list_push_front(&store->free, &backend->node);
 }
@@ -79,14 +79,14 @@ void gm_backend_pool_init(struct gm_backend_pool *pool, const struct gm_backend_
     pool->lookup.on_done = lookup_done;
 }
 
-static void unlist_idle(struct gm_backend *backend)
+static void unlist_idle(struct gm_backend_conn *backend)
 {
     gm_list_remove(&backend->node);
     backend->idle = false;
     backend->pool->idle_count--;
 }
 
-void client_drop(struct gm_backend *backend)
+void client_drop(struct gm_backend_conn *backend)
 {
     if (backend->idle)
         unlist_idle(backend);
@@ -94,16 +94,16 @@ void client_drop(struct gm_backend *backend)
     gm_conn_abort(&backend->conn, false);
 }
 
-void client_part(struct gm_backend *backend)
+void client_part(struct gm_backend_conn *backend)
 {
     backend->call = NULL;
     gm_conn_close(&backend->conn);
 }
 
-static struct gm_backend *oldest_idle(struct gm_backend_pool *pool)
+static struct gm_backend_conn *oldest_idle(struct gm_backend_pool *pool)
 {
     return gm_list_empty(&pool->idle) ? NULL
-                                      : GM_CONTAINER_OF(pool->idle.prev, struct gm_backend, node);
+                                      : GM_CONTAINER_OF(pool->idle.prev, struct gm_backend_conn, node);
 }
 
 static void idle_expired(struct gm_timer *timer)
@@ -111,7 +111,7 @@ static void idle_expired(struct gm_timer *timer)
     struct gm_backend_pool *pool = GM_CONTAINER_OF(timer, struct gm_backend_pool, idle_timer);
     struct gm_ring *ring = pool->config.store->ring;
     uint64_t now_ns = gm_ring_now_ns(ring);
-    struct gm_backend *oldest;
+    struct gm_backend_conn *oldest;
     while ((oldest = oldest_idle(pool)) != NULL) {
         uint64_t until_ns = oldest->idle_since_ns + pool->config.idle_timeout_ns;
         if (until_ns > now_ns) {
@@ -124,13 +124,13 @@ static void idle_expired(struct gm_timer *timer)
 
 void gm_backend_pool_drain(struct gm_backend_pool *pool)
 {
-    struct gm_backend *oldest;
+    struct gm_backend_conn *oldest;
     gm_timer_cancel(&pool->idle_timer);
     while ((oldest = oldest_idle(pool)) != NULL)
         client_drop(oldest);
 }
 
-void client_keep(struct gm_backend *backend)
+void client_keep(struct gm_backend_conn *backend)
 {
     struct gm_backend_pool *pool = backend->pool;
     struct gm_ring *ring = pool->config.store->ring;
@@ -152,12 +152,12 @@ void client_keep(struct gm_backend *backend)
                      backend->idle_since_ns + pool->config.idle_timeout_ns);
 }
 
-struct gm_backend *client_take_idle(struct gm_backend_pool *pool, struct gm_call *call)
+struct gm_backend_conn *client_take_idle(struct gm_backend_pool *pool, struct gm_call *call)
 {
     struct gm_list *node = gm_list_first(&pool->idle);
     if (node == NULL)
         return NULL;
-    struct gm_backend *backend = GM_CONTAINER_OF(node, struct gm_backend, node);
+    struct gm_backend_conn *backend = GM_CONTAINER_OF(node, struct gm_backend_conn, node);
     uint64_t idle_ns = gm_ring_now_ns(pool->config.store->ring) - backend->idle_since_ns;
     if (idle_ns >= pool->config.idle_timeout_ns) {
         gm_backend_pool_drain(pool); /* the one used last is too old: so are all */
@@ -176,7 +176,7 @@ struct gm_backend *client_take_idle(struct gm_backend_pool *pool, struct gm_call
 int client_dial(struct gm_backend_pool *pool, struct gm_call *call, const union gm_addr *addr)
 {
     struct gm_backend_store *store = pool->config.store;
-    struct gm_backend *backend = store_take(store);
+    struct gm_backend_conn *backend = store_take(store);
     if (backend == NULL)
         return -GM_E_NOMEM;
     backend->pool = pool;
@@ -217,14 +217,14 @@ static void lookup_done(struct gm_control_lookup *lookup)
 
 /* ---- The connection's events ---- */
 
-static struct gm_backend *backend_of(struct gm_conn *conn)
+static struct gm_backend_conn *backend_of(struct gm_conn *conn)
 {
-    return GM_CONTAINER_OF(conn, struct gm_backend, conn);
+    return GM_CONTAINER_OF(conn, struct gm_backend_conn, conn);
 }
 
 static void backend_recv(struct gm_conn *conn, gm_slice slice)
 {
-    struct gm_backend *backend = backend_of(conn);
+    struct gm_backend_conn *backend = backend_of(conn);
     if (backend->call != NULL) {
         client_recv(backend->call, slice);
         return;
@@ -235,7 +235,7 @@ static void backend_recv(struct gm_conn *conn, gm_slice slice)
 
 static void backend_recv_end(struct gm_conn *conn, int error)
 {
-    struct gm_backend *backend = backend_of(conn);
+    struct gm_backend_conn *backend = backend_of(conn);
     if (backend->call != NULL)
         client_recv_end(backend->call, error);
     else
@@ -245,14 +245,14 @@ static void backend_recv_end(struct gm_conn *conn, int error)
 /* While an answer is paused for want of room its end is no news: the bytes before it come first. */
 static void backend_hangup(struct gm_conn *conn)
 {
-    struct gm_backend *backend = backend_of(conn);
+    struct gm_backend_conn *backend = backend_of(conn);
     if (backend->call == NULL)
         client_drop(backend);
 }
 
 static void backend_sent(struct gm_conn *conn, size_t bytes)
 {
-    struct gm_backend *backend = backend_of(conn);
+    struct gm_backend_conn *backend = backend_of(conn);
     (void)bytes;
     if (backend->call != NULL)
         client_sent(backend->call);
@@ -260,7 +260,7 @@ static void backend_sent(struct gm_conn *conn, size_t bytes)
 
 static void backend_broken(struct gm_conn *conn, int error)
 {
-    struct gm_backend *backend = backend_of(conn);
+    struct gm_backend_conn *backend = backend_of(conn);
     if (backend->call != NULL)
         client_broken(backend->call, error);
     else
@@ -269,7 +269,7 @@ static void backend_broken(struct gm_conn *conn, int error)
 
 static void backend_connected(struct gm_conn *conn, int error)
 {
-    struct gm_backend *backend = backend_of(conn);
+    struct gm_backend_conn *backend = backend_of(conn);
     if (backend->call != NULL)
         client_connected(backend->call, error);
     else
@@ -278,7 +278,7 @@ static void backend_connected(struct gm_conn *conn, int error)
 
 static void backend_closed(struct gm_conn *conn)
 {
-    struct gm_backend *backend = backend_of(conn);
+    struct gm_backend_conn *backend = backend_of(conn);
     GM_ASSERT(backend->call == NULL && !backend->idle);
     store_give(backend->pool->config.store, backend);
 }

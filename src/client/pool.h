@@ -20,7 +20,7 @@ struct gm_call;
 struct gm_backend_pool;
 
 /* One connection. */
-struct gm_backend {
+struct gm_backend_conn {
     struct gm_conn conn;
     struct gm_backend_pool *pool;
     struct gm_call *call; /* NULL: idle, or on its way out */
@@ -32,7 +32,7 @@ struct gm_backend {
 /* The memory of all connections of a ring's pools, carved at start, touched as used. */
 struct gm_backend_store {
     struct gm_ring *ring;
-    struct gm_backend *slab;
+    struct gm_backend_conn *slab;
     struct gm_list free; /* the one used last in front */
     uint32_t capacity, fresh;
 };

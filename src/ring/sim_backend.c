@@ -312,7 +312,7 @@ static void end_deliver(struct sim_end *end)
             return;
     }
     bool receive_first = sim_rand_hit(&end->conn->sim->net, 500);
-    if (receive_first)
+    if (receive_first && (sock->flags & SIM_STARVED) == 0)
         end_receive(end);
     if (end_lives(end, sock))
         end_tell_sent(end);

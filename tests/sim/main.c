@@ -145,7 +145,14 @@ static void run_world(struct sim_world *world)
     if (odd < 20) {
         world_run(world, begin_ns + world_rand(world, 3 * SIM_SECOND));
         freeze_one(world);
-    } else if (odd < 40) {
+    } else if (odd < 50) {
+        for (unsigned rounds = 3; rounds > 0 && !world->failed; rounds--) {
+            world_run(world, gm_sim_now(world->sim) + world_rand(world, 2 * SIM_SECOND));
+            hog_take(world);
+            world_run(world, gm_sim_now(world->sim) + world_rand(world, 3 * SIM_SECOND));
+            hog_release(world);
+        }
+    } else if (odd < 65) {
         world_run(world, begin_ns + world_rand(world, 3 * SIM_SECOND));
         drain(world);
     }

@@ -220,7 +220,7 @@ void world_check(struct sim_world *world)
     int64_t all = 0;
     for (uint32_t r = 0; r < world->ring_count; r++) {
         const struct gm_server_ring *ctx = world->contexts[r];
-        uint64_t reserved = 0;
+        uint64_t reserved = world->hogs[r].reserved;
         uint32_t used = 0;
         for (uint32_t i = 0; i < CHECKED_EXCHANGES; i++) {
             if (!ctx->exchanges[i].in_use)

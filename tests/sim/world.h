@@ -111,6 +111,14 @@ struct sim_agent {
     struct gm_list streams; /* struct sim_stream */
 };
 
+/* What hog.c has taken of one ring. */
+struct sim_hog {
+    struct gm_buf **bufs;
+    struct gm_seg *segs;
+    uint32_t buf_count;
+    uint64_t reserved;
+};
+
 struct sim_world {
     uint64_t seed;
     struct gm_sim *sim;
@@ -126,6 +134,7 @@ struct sim_world {
     struct gm_port *ports[SIM_RINGS_MAX];
     struct gm_registry *registries[SIM_RINGS_MAX];
     uint32_t ring_count;
+    struct sim_hog hogs[SIM_RINGS_MAX];
 
     struct gm_rings *client_rings, *agent_rings;
     struct gm_ring *client_ring, *agent_ring;
@@ -187,6 +196,10 @@ void client_start_planned(struct sim_world *world, struct sim_client *client, ui
 void client_free(struct sim_client *client);
 /* Judges what became of each request; in a strict world, against what was asked for. */
 void client_judge(struct sim_client *client);
+
+/* hog.c: memory gets short on every ring of the server, and comes back. */
+void hog_take(struct sim_world *world);
+void hog_release(struct sim_world *world);
 
 /* scenarios.c: runs the scenario of that number, or returns its name alone; NULL: no such. */
 const char *scenario_run(struct sim_world *world, uint32_t number, bool run);

@@ -1,7 +1,8 @@
 /* The mux's table of streams and the owner's calls. Owner: the link's ring.
  *
- * Every change of a stream's state goes through gm_stream_step; what is here acts on its verdict. Nothing in this file writes a
- * frame but the headers around blocks, which are made wire-ready as soon as they are queued. */
+ * Every change of a stream's state goes through gm_stream_step; what is here acts on its verdict.
+ * Nothing in this file writes a frame but the headers around blocks, which are made wire-ready as
+ * soon as they are queued. */
 #include "codec/internal.h"
 
 #include <string.h>
@@ -98,7 +99,7 @@ void mux_apply_reset(struct gm_stream *stream, uint16_t reason, uint16_t reset_f
         gm_list_push_back(&stream->mux->closing, &stream->node);
         return;
     }
-    stream->flags &= (uint16_t)~(GM_STREAM_PENDING_END | GM_STREAM_PENDING_CREDIT);
+    stream->flags &= (uint16_t) ~(GM_STREAM_PENDING_END | GM_STREAM_PENDING_CREDIT);
     stream->grant_pending = 0;
     if (stream->out == GM_DIR_RESETTING) {
         if ((stream->flags & GM_STREAM_PENDING_RESET) != 0)
@@ -124,7 +125,8 @@ void mux_fail(struct gm_stream *stream, uint16_t reason, uint16_t reset_flags)
         stream->mux->ops->on_reset(stream, reason, (uint16_t)(reset_flags | GM_MUX_RESET_LOCAL));
 }
 
-/* The peer has stopped our body: drops it. Heads go first and still go; when some are queued this comes back to it after them. */
+/* The peer has stopped our body: drops it. Heads go first and still go; when some are queued this
+ * comes back to it after them. */
 static void drop_body(struct gm_stream *stream)
 {
     if (stream->data_bytes + stream->trailer_bytes == 0)
@@ -160,7 +162,9 @@ void gm_mux_abort(struct gm_mux *mux, uint16_t reason)
         bool opened = (stream->flags & GM_STREAM_OPENED) != 0;
         stream->flags |= GM_STREAM_DETACHED;
         if (!silent)
-            mux->ops->on_reset(stream, reason, opened ? GM_MUX_RESET_LOST : GM_MUX_RESET_LOST | GM_FRAME_RESET_UNTOUCHED);
+            mux->ops->on_reset(stream, reason,
+                               opened ? GM_MUX_RESET_LOST
+                                      : GM_MUX_RESET_LOST | GM_FRAME_RESET_UNTOUCHED);
         mux->unit_stream = NULL;
         mux_close(stream);
     }
@@ -177,13 +181,15 @@ void gm_mux_abort(struct gm_mux *mux, uint16_t reason)
 
 bool gm_mux_is_up(const struct gm_mux *mux)
 {
-    return (mux->flags & MUX_GREET_SENT) != 0 && (mux->flags & MUX_GREET_RECEIVED) != 0 && (mux->flags & MUX_ENDED) == 0;
+    return (mux->flags & MUX_GREET_SENT) != 0 && (mux->flags & MUX_GREET_RECEIVED) != 0 &&
+           (mux->flags & MUX_ENDED) == 0;
 }
 
 void gm_mux_greet(struct gm_mux *mux, gm_slice json)
 {
     GM_ASSERT((mux->flags & MUX_GREET_SENT) == 0 && mux->greeting.len == 0);
-    GM_ASSERT(json.buf != NULL && json.len > GM_MUX_HEAD_ROOM && json.len <= GM_MUX_HEAD_ROOM + GM_FRAME_PAYLOAD_MAX);
+    GM_ASSERT(json.buf != NULL && json.len > GM_MUX_HEAD_ROOM &&
+              json.len <= GM_MUX_HEAD_ROOM + GM_FRAME_PAYLOAD_MAX);
     uint8_t type = mux->role == GM_MUX_SERVER ? GM_FRAME_HELLO : GM_FRAME_READY;
     gm_frame_put_header(json.data, type, 0, (uint16_t)(json.len - GM_MUX_HEAD_ROOM), 0);
     mux->greeting = json;
@@ -227,7 +233,8 @@ static gm_slice wrap(const struct gm_stream *stream, uint8_t type, gm_slice slic
     return slice;
 }
 
-/* A slot for a new stream of ours: the one longest free, so that late frames have had their time, else a fresh one. */
+/* A slot for a new stream of ours: the one longest free, so that late frames have had their time,
+ * else a fresh one. */
 static struct gm_stream *take_slot(struct gm_mux *mux)
 {
     if (mux->open_count >= mux->open_limit)
@@ -252,7 +259,8 @@ int gm_stream_open(struct gm_mux *mux, const struct gm_mux_open *open, struct gm
     if (stream == NULL)
         return -GM_E_LIMIT;
 
-    /* A slot's first OPEN that passes has generation 0; one that was taken back has used none (mux_close). */
+    /* A slot's first OPEN that passes has generation 0; one that was taken back has used none
+     * (mux_close). */
     if ((stream->flags & GM_STREAM_SEEN) != 0)
         stream->id += 1u << 16;
     struct gm_stream_begin begin = {GM_DIR_HEAD, GM_DIR_BODY, mux->peer_window, open->window};

@@ -1,8 +1,10 @@
 /* Native frames, inbound: the feed (frame/PROTOCOL.md sections 3 to 5). Owner: the link's ring.
  *
- * The frame reader gives pieces of units. What happens to a unit is decided at its first piece and kept in unit_stream (NULL: skipped);
- * END_STREAM is acted on at its last piece, whether or not the unit was skipped. A stream cannot close while one of its units is under way, since its
- * own direction is then still open. Faults of the link end in fault(), faults of a stream in mux_fail(). */
+ * The frame reader gives pieces of units. What happens to a unit is decided at its first piece and
+ * kept in unit_stream (NULL: skipped); END_STREAM is acted on at its last piece, whether or not the
+ * unit was skipped. A stream cannot close while one of its units is under way, since its own
+ * direction is then still open. Faults of the link end in fault(), faults of a stream in
+ * mux_fail(). */
 #include "codec/internal.h"
 
 #include <string.h>
@@ -29,9 +31,9 @@ static int protocol_fault(struct gm_mux *mux, const char *text)
 /* --- Which stream? --- */
 
 enum found {
-    FOUND,       /* in use */
-    FOUND_LATE,  /* a generation that has ended: ignored */
-    FOUND_FAULT  /* was never opened */
+    FOUND,      /* in use */
+    FOUND_LATE, /* a generation that has ended: ignored */
+    FOUND_FAULT /* was never opened */
 };
 
 static enum found find_stream(struct gm_mux *mux, uint32_t id, struct gm_stream **out)
@@ -42,7 +44,8 @@ static enum found find_stream(struct gm_mux *mux, uint32_t id, struct gm_stream 
     struct gm_stream *stream = mux_slot(mux, slot);
     if ((stream->flags & GM_STREAM_SEEN) == 0)
         return FOUND_FAULT;
-    /* A server's OPEN that has not left yet already bears the next generation: the newest one on the wire is the one before. */
+    /* A server's OPEN that has not left yet already bears the next generation: the newest one on
+     * the wire is the one before. */
     bool opened = gm_stream_in_use(stream) && (stream->flags & GM_STREAM_OPENED) != 0;
     uint16_t newest = gm_frame_generation(stream->id);
     if (gm_stream_in_use(stream) && !opened)
@@ -82,7 +85,8 @@ static uint32_t block_max(const struct gm_mux *mux, uint8_t type)
     return greeting ? GM_FRAME_PAYLOAD_MAX : mux->head_max + prefix_of(type);
 }
 
-/* Copies a piece of a block that straddles. Returns the reason for which it cannot be held, GM_REASON_NONE for none. */
+/* Copies a piece of a block that straddles. Returns the reason for which it cannot be held,
+ * GM_REASON_NONE for none. */
 static uint16_t gather(struct gm_mux *mux, const struct gm_frame_event *event)
 {
     uint32_t max = block_max(mux, event->type);
@@ -102,17 +106,20 @@ static uint16_t gather(struct gm_mux *mux, const struct gm_frame_event *event)
     return GM_REASON_NONE;
 }
 
-/* The whole unit, borrowed: from the gathered block, or in the input itself when it lies there in one piece. */
+/* The whole unit, borrowed: from the gathered block, or in the input itself when it lies there in
+ * one piece. */
 static gm_slice whole_block(const struct feed *feed)
 {
     const struct gm_frame_event *event = feed->event;
     struct gm_buf *gathered = feed->mux->gathered;
     if (gathered != NULL)
         return (gm_slice){gathered->data, event->offset + event->data_len, gathered};
-    return (gm_slice){feed->slice.data + (event->data - feed->slice.data), event->data_len, feed->slice.buf};
+    return (gm_slice){feed->slice.data + (event->data - feed->slice.data), event->data_len,
+                      feed->slice.buf};
 }
 
-/* Takes a piece of a block in. Returns true when `block` holds it whole; *reason is not NONE when it cannot be held. */
+/* Takes a piece of a block in. Returns true when `block` holds it whole; *reason is not NONE when
+ * it cannot be held. */
 static bool collect(const struct feed *feed, gm_slice *block, uint16_t *reason)
 {
     const struct gm_frame_event *event = feed->event;
@@ -252,7 +259,8 @@ static int feed_open(struct feed *feed)
 
 /* --- HEAD and TRAILERS. --- */
 
-/* Finds the stream of a unit's first piece. 1: it is in use; 0: late, the unit is skipped; negative: fault. */
+/* Finds the stream of a unit's first piece. 1: it is in use; 0: late, the unit is skipped;
+ * negative: fault. */
 static int begin_unit(struct feed *feed)
 {
     struct gm_mux *mux = feed->mux;
@@ -286,7 +294,8 @@ static int judge_unit(struct feed *feed, enum gm_stream_verdict verdict)
     return 0;
 }
 
-/* A whole HEAD. Its status tells whether it is the final one; END_STREAM on a 1xx is a violation. */
+/* A whole HEAD. Its status tells whether it is the final one; END_STREAM on a 1xx is a violation.
+ */
 static void finish_head(struct feed *feed, gm_slice block)
 {
     struct gm_mux *mux = feed->mux;
@@ -294,7 +303,8 @@ static void finish_head(struct feed *feed, gm_slice block)
     bool end = (feed->event->flags & GM_FRAME_FLAG_END_STREAM) != 0;
     bool readable = block.len >= GM_MUX_STATUS_END;
     bool interim = readable && gm_mux_is_interim(block.data);
-    enum gm_stream_verdict verdict = gm_stream_step(stream, interim ? GM_STREAM_IN_INTERIM : GM_STREAM_IN_HEAD);
+    enum gm_stream_verdict verdict =
+        gm_stream_step(stream, interim ? GM_STREAM_IN_INTERIM : GM_STREAM_IN_HEAD);
     if (verdict == GM_STREAM_ACCEPT && (!readable || (interim && end)))
         verdict = GM_STREAM_VIOLATE;
     if (verdict == GM_STREAM_ACCEPT)
@@ -303,7 +313,8 @@ static void finish_head(struct feed *feed, gm_slice block)
         mux_fail(stream, GM_REASON_PROTOCOL_ERROR, 0);
 }
 
-/* The first piece: may such a unit come at all? HEAD is judged when its status is known; here only whether the direction is open. */
+/* The first piece: may such a unit come at all? HEAD is judged when its status is known; here only
+ * whether the direction is open. */
 static int begin_block(struct feed *feed)
 {
     struct gm_mux *mux = feed->mux;
@@ -352,7 +363,8 @@ static int feed_block(struct feed *feed)
 
 /* --- DATA. --- */
 
-/* The frame's header: its length is charged at once, so that a frame is taken whole or not at all. */
+/* The frame's header: its length is charged at once, so that a frame is taken whole or not at all.
+ */
 static int begin_data(struct feed *feed)
 {
     struct gm_mux *mux = feed->mux;
@@ -381,12 +393,14 @@ static int feed_data(struct feed *feed)
     if (error < 0)
         return error;
     struct gm_stream *stream = mux->unit_stream;
-    bool wanted = !mux->unit_skip && (stream->flags & (GM_STREAM_DETACHED | GM_STREAM_STOP_SENT)) == 0;
+    bool wanted =
+        !mux->unit_skip && (stream->flags & (GM_STREAM_DETACHED | GM_STREAM_STOP_SENT)) == 0;
     mux->stats.data_bytes_in += event->data_len;
     if (!wanted) {
         mux->stats.dropped_bytes += event->data_len;
     } else if (event->data_len > 0) {
-        gm_slice piece = {feed->slice.data + (event->data - feed->slice.data), event->data_len, feed->slice.buf};
+        gm_slice piece = {feed->slice.data + (event->data - feed->slice.data), event->data_len,
+                          feed->slice.buf};
         mux->ops->on_data(stream, gm_slice_ref(piece));
     }
     if ((event->mark & GM_FRAME_LAST) != 0)
@@ -464,7 +478,8 @@ static int feed_link_control(struct feed *feed)
     struct gm_mux *mux = feed->mux;
     switch (feed->event->type) {
     case GM_FRAME_PING:
-        memcpy(mux->pong, feed->event->data, GM_FRAME_PING_LEN); /* only the newest is answered (section 11) */
+        memcpy(mux->pong, feed->event->data,
+               GM_FRAME_PING_LEN); /* only the newest is answered (section 11) */
         mux->flags |= MUX_PONG;
         break;
     case GM_FRAME_PONG:

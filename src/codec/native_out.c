@@ -1,8 +1,9 @@
 /* Native frames, outbound: the pull (frame/PROTOCOL.md sections 3 to 5). Owner: the link's ring.
  *
- * One pull walks the classes in order: greeting, link control, stream control, heads, drain, DATA in turns. Each step appends whole frames or nothing, and
- * stops the pull when the batch is full; what is left stays where it was, for the next pull. Callbacks (on_pulled, on_closed) come after the stream's own
- * state and lists are settled, since they may queue more on any stream. */
+ * One pull walks the classes in order: greeting, link control, stream control, heads, drain, DATA
+ * in turns. Each step appends whole frames or nothing, and stops the pull when the batch is full;
+ * what is left stays where it was, for the next pull. Callbacks (on_pulled, on_closed) come after
+ * the stream's own state and lists are settled, since they may queue more on any stream. */
 #include "codec/internal.h"
 
 #include <string.h>
@@ -18,7 +19,8 @@ struct pull {
     size_t bytes_max;
 };
 
-/* May `len` more bytes go into this batch? An empty one takes its first unit whatever it measures. */
+/* May `len` more bytes go into this batch? An empty one takes its first unit whatever it measures.
+ */
 static bool has_room(const struct pull *pull, size_t len)
 {
     return pull->batch->bytes == 0 || pull->batch->bytes + len <= pull->bytes_max;
@@ -42,7 +44,8 @@ static void append(struct gm_batch *batch, gm_slice slice)
     gm_slice_put(slice);
 }
 
-/* Takes the first `n` bytes of the chain's front slice (n <= its length); only a buffer of this ring is cut. */
+/* Takes the first `n` bytes of the chain's front slice (n <= its length); only a buffer of this
+ * ring is cut. */
 static gm_slice take_front(struct gm_stream *stream, uint32_t n)
 {
     struct gm_seg_pool *segs = stream->mux->segs;
@@ -67,7 +70,8 @@ static bool pull_greeting(struct pull *pull)
     struct gm_mux *mux = pull->mux;
     if ((mux->flags & MUX_GREET_SENT) != 0)
         return true;
-    if (mux->greeting.len == 0 || !has_room(pull, mux->greeting.len) || !gm_batch_fits(pull->batch, 0, 0))
+    if (mux->greeting.len == 0 || !has_room(pull, mux->greeting.len) ||
+        !gm_batch_fits(pull->batch, 0, 0))
         return false; /* nothing may go before it */
     append(pull->batch, mux->greeting);
     mux->greeting = (gm_slice){0};
@@ -97,13 +101,15 @@ static bool put_link(struct pull *pull, uint16_t flag, uint8_t type, const uint8
 
 static bool pull_pings(struct pull *pull)
 {
-    return put_link(pull, MUX_PONG, GM_FRAME_PONG, pull->mux->pong) && put_link(pull, MUX_PING, GM_FRAME_PING, pull->mux->ping);
+    return put_link(pull, MUX_PONG, GM_FRAME_PONG, pull->mux->pong) &&
+           put_link(pull, MUX_PING, GM_FRAME_PING, pull->mux->ping);
 }
 
 /* Behind every OPEN that was queued before: none may follow these frames. */
 static bool pull_drain(struct pull *pull)
 {
-    return put_link(pull, MUX_DRAIN_ACK, GM_FRAME_DRAIN_ACK, NULL) && put_link(pull, MUX_DRAIN, GM_FRAME_DRAIN, NULL);
+    return put_link(pull, MUX_DRAIN_ACK, GM_FRAME_DRAIN_ACK, NULL) &&
+           put_link(pull, MUX_DRAIN, GM_FRAME_DRAIN, NULL);
 }
 
 /* --- Control frames of streams. --- */
@@ -131,7 +137,8 @@ static void put_stream_control(struct pull *pull, struct gm_stream *stream)
         mux->stats.frames_out++;
     }
     if ((pending & GM_STREAM_PENDING_RESET) != 0) {
-        len += gm_frame_put_reset(frames + len, stream->id, stream->reset_reason, stream->reset_flags);
+        len +=
+            gm_frame_put_reset(frames + len, stream->id, stream->reset_reason, stream->reset_flags);
         enum gm_stream_verdict verdict = gm_stream_step(stream, GM_STREAM_SENT_RESET);
         GM_ASSERT(verdict == GM_STREAM_ACCEPT);
         mux->stats.resets_out++;
@@ -224,7 +231,8 @@ static enum turn pull_trailers(struct pull *pull, struct gm_stream *stream)
     return TURN_SERVED;
 }
 
-/* Moves whole slices into the batch until the frame has `limit` bytes or the batch no piece left; returns the payload's length. */
+/* Moves whole slices into the batch until the frame has `limit` bytes or the batch no piece left;
+ * returns the payload's length. */
 static uint32_t fill_frame(struct pull *pull, struct gm_stream *stream, uint32_t limit)
 {
     uint32_t len = 0;
@@ -242,7 +250,8 @@ static uint32_t fill_frame(struct pull *pull, struct gm_stream *stream, uint32_t
 /* How long a frame may be now; 0 when the batch has no room for what the stream must send next. */
 static uint32_t frame_limit(const struct pull *pull, const struct gm_stream *stream)
 {
-    uint32_t limit = stream->sched.deficit < GM_FRAME_PAYLOAD_MAX ? stream->sched.deficit : GM_FRAME_PAYLOAD_MAX;
+    uint32_t limit =
+        stream->sched.deficit < GM_FRAME_PAYLOAD_MAX ? stream->sched.deficit : GM_FRAME_PAYLOAD_MAX;
     size_t used = pull->batch->bytes + GM_FRAME_HEADER_LEN;
     if (!gm_batch_fits(pull->batch, GM_FRAME_HEADER_LEN, 1))
         return 0;
@@ -266,8 +275,10 @@ static enum turn pull_data(struct pull *pull, struct gm_stream *stream)
 
     uint8_t *header = gm_batch_place(pull->batch, GM_FRAME_HEADER_LEN);
     uint32_t len = fill_frame(pull, stream, limit);
-    bool end = stream->data_bytes == 0 && stream->trailer_bytes == 0 && stream->out == GM_DIR_ENDING;
-    gm_frame_put_header(header, GM_FRAME_DATA, end ? GM_FRAME_FLAG_END_STREAM : 0, (uint16_t)len, stream->id);
+    bool end =
+        stream->data_bytes == 0 && stream->trailer_bytes == 0 && stream->out == GM_DIR_ENDING;
+    gm_frame_put_header(header, GM_FRAME_DATA, end ? GM_FRAME_FLAG_END_STREAM : 0, (uint16_t)len,
+                        stream->id);
     gm_sched_spend(&stream->sched, len);
     stream->send_credit -= len;
     mux->stats.frames_out++;
@@ -308,8 +319,9 @@ bool gm_mux_ready(const struct gm_mux *mux)
         return false;
     if ((mux->flags & MUX_GREET_SENT) == 0)
         return mux->greeting.len > 0;
-    return (mux->flags & (MUX_PING | MUX_PONG | MUX_DRAIN | MUX_DRAIN_ACK)) != 0 || !gm_list_empty(&mux->control) ||
-           !gm_list_empty(&mux->heads) || !gm_list_empty(&mux->closing) || mux->sched.ready_count > 0;
+    return (mux->flags & (MUX_PING | MUX_PONG | MUX_DRAIN | MUX_DRAIN_ACK)) != 0 ||
+           !gm_list_empty(&mux->control) || !gm_list_empty(&mux->heads) ||
+           !gm_list_empty(&mux->closing) || mux->sched.ready_count > 0;
 }
 
 size_t gm_mux_pull(struct gm_mux *mux, struct gm_batch *batch, size_t bytes_max)
@@ -321,7 +333,8 @@ size_t gm_mux_pull(struct gm_mux *mux, struct gm_batch *batch, size_t bytes_max)
     size_t before = batch->bytes;
     mux->flags |= MUX_BUSY;
     close_taken_back(mux);
-    if (pull_greeting(&pull) && pull_pings(&pull) && pull_control(&pull) && pull_heads(&pull) && pull_drain(&pull))
+    if (pull_greeting(&pull) && pull_pings(&pull) && pull_control(&pull) && pull_heads(&pull) &&
+        pull_drain(&pull))
         pull_turns(&pull);
     mux->flags &= (uint16_t)~MUX_BUSY;
     return batch->bytes - before;

@@ -1,5 +1,6 @@
-/* Deficit round robin (Shreedhar and Varghese, 1995). Owner: the link's ring. Invariants: a queued node is on the ready list exactly once; a node off
- * the list has no deficit; only the first node can be in its turn (`served`). */
+/* Deficit round robin (Shreedhar and Varghese, 1995). Owner: the link's ring. Invariants: a queued
+ * node is on the ready list exactly once; a node off the list has no deficit; only the first node
+ * can be in its turn (`served`). */
 #include "stream/sched.h"
 
 #include "base/assert.h"

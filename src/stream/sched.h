@@ -1,9 +1,10 @@
 /* Whose turn it is: deficit round robin over the streams of one link that have DATA to send.
  *
- * Pure; owned by the link's ring. Each ready stream is given a quantum per round and spends it in whole frames; what it
- * cannot spend it keeps for the next round, and an emptied stream keeps nothing. So two busy streams never differ by more than a
- * quantum and a frame, and a stream that becomes ready waits for one quantum of each other stream at most.
- * Control frames and heads pass before all of it; they are not scheduled here. */
+ * Pure; owned by the link's ring. Each ready stream is given a quantum per round and spends it in
+ * whole frames; what it cannot spend it keeps for the next round, and an emptied stream keeps
+ * nothing. So two busy streams never differ by more than a quantum and a frame, and a stream that
+ * becomes ready waits for one quantum of each other stream at most. Control frames and heads pass
+ * before all of it; they are not scheduled here. */
 #ifndef GM_STREAM_SCHED_H
 #define GM_STREAM_SCHED_H
 
@@ -13,7 +14,8 @@
 
 #include "base/list.h"
 
-/* = the largest DATA payload, so that every stream can send at least one frame per round (O(1) DRR). */
+/* = the largest DATA payload, so that every stream can send at least one frame per round (O(1)
+ * DRR). */
 #define GM_SCHED_QUANTUM 16384u
 
 struct gm_sched_node {
@@ -29,17 +31,22 @@ struct gm_sched {
 
 void gm_sched_init(struct gm_sched *sched);
 void gm_sched_node_init(struct gm_sched_node *node);
-static inline bool gm_sched_queued(const struct gm_sched_node *node) { return !gm_list_empty(&node->node); }
+static inline bool gm_sched_queued(const struct gm_sched_node *node)
+{
+    return !gm_list_empty(&node->node);
+}
 
 /* Puts the node at the end of the round with no deficit; nothing when it is queued already. */
 void gm_sched_add(struct gm_sched *sched, struct gm_sched_node *node);
 /* Takes it out, wherever it is; its deficit is gone. Safe for a node that is not queued. */
 void gm_sched_remove(struct gm_sched *sched, struct gm_sched_node *node);
-/* Borrows the node whose turn it is, with its deficit made up; NULL when none is ready. The same node until gm_sched_rotate or _remove. */
+/* Borrows the node whose turn it is, with its deficit made up; NULL when none is ready. The same
+ * node until gm_sched_rotate or _remove. */
 struct gm_sched_node *gm_sched_current(struct gm_sched *sched);
 /* The current node has sent `bytes` (<= its deficit). */
 void gm_sched_spend(struct gm_sched_node *node, uint32_t bytes);
-/* The current node can send nothing more in this turn: the next one's turn. It keeps its deficit. */
+/* The current node can send nothing more in this turn: the next one's turn. It keeps its deficit.
+ */
 void gm_sched_rotate(struct gm_sched *sched);
 
 #endif

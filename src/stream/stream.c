@@ -1,4 +1,5 @@
-/* The state machine of a stream (frame/PROTOCOL.md section 4). Owner: the link's ring; called by the mux alone. */
+/* The state machine of a stream (frame/PROTOCOL.md section 4). Owner: the link's ring; called by
+ * the mux alone. */
 #include "stream/stream.h"
 
 #include "base/assert.h"
@@ -49,7 +50,8 @@ static enum gm_stream_verdict judge_body(const struct gm_stream *stream)
     return verdict;
 }
 
-/* END is final whatever it ends: an answer without a final HEAD is a violation, unless we had stopped it. */
+/* END is final whatever it ends: an answer without a final HEAD is a violation, unless we had
+ * stopped it. */
 static enum gm_stream_verdict end_in(struct gm_stream *stream)
 {
     bool legal = stream->in == GM_DIR_BODY || marked(stream, GM_STREAM_STOP_SENT);
@@ -84,7 +86,8 @@ static enum gm_stream_verdict reset_out(struct gm_stream *stream)
 /* STOP and CREDIT of the peer concern our direction; they mean nothing once it is over. */
 static enum gm_stream_verdict stop_in(struct gm_stream *stream)
 {
-    if (stream->out >= GM_DIR_RESETTING || marked(stream, GM_STREAM_STOP_RECEIVED | GM_STREAM_DETACHED))
+    if (stream->out >= GM_DIR_RESETTING ||
+        marked(stream, GM_STREAM_STOP_RECEIVED | GM_STREAM_DETACHED))
         return GM_STREAM_IGNORE;
     stream->flags |= GM_STREAM_STOP_RECEIVED;
     return GM_STREAM_ACCEPT;
@@ -102,7 +105,8 @@ static enum gm_stream_verdict end_out(struct gm_stream *stream)
 /* STOP and grants of ours concern the peer's direction. */
 static enum gm_stream_verdict about_in(const struct gm_stream *stream)
 {
-    bool over = stream->in >= GM_DIR_ENDED || marked(stream, GM_STREAM_STOP_SENT | GM_STREAM_DETACHED);
+    bool over =
+        stream->in >= GM_DIR_ENDED || marked(stream, GM_STREAM_STOP_SENT | GM_STREAM_DETACHED);
     return over ? GM_STREAM_IGNORE : GM_STREAM_ACCEPT;
 }
 

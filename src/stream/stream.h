@@ -1,11 +1,12 @@
-/* A stream: one exchange (or duplex flow) of a link, seen from one end. Its state machine, credit and queue.
+/* A stream: one exchange (or duplex flow) of a link, seen from one end. Its state machine, credit
+ * and queue.
  *
  * Owned by the link's ring; lives in the slot table of its mux (codec/codec.h), which alone creates
- * and closes it. Pure. A stream has two directions; each ends exactly once on the wire, by its final
- * frame (END, END_STREAM or RESET). Invariants: after its final frame an end sends nothing but CREDIT
- * and STOP for the other direction; the slot is reused only once both finals have passed; bytes queued
- * never exceed the send credit; illegal use by the owner asserts, illegal input by the peer is a verdict.
- * Source: frame/PROTOCOL.md sections 4 and 5. */
+ * and closes it. Pure. A stream has two directions; each ends exactly once on the wire, by its
+ * final frame (END, END_STREAM or RESET). Invariants: after its final frame an end sends nothing
+ * but CREDIT and STOP for the other direction; the slot is reused only once both finals have
+ * passed; bytes queued never exceed the send credit; illegal use by the owner asserts, illegal
+ * input by the peer is a verdict. Source: frame/PROTOCOL.md sections 4 and 5. */
 #ifndef GM_STREAM_STREAM_H
 #define GM_STREAM_STREAM_H
 
@@ -43,31 +44,36 @@ enum gm_dir {
 #define GM_STREAM_OPENED        0x0010u /* OPEN has passed on the wire */
 #define GM_STREAM_STOP_SENT     0x0020u /* we want none of the peer's body: it is dropped */
 #define GM_STREAM_STOP_RECEIVED 0x0040u /* the peer wants none of ours: it is dropped */
-#define GM_STREAM_DETACHED      0x0080u /* reset by either end: no callback but on_closed, input dropped up to the final frame */
-#define GM_STREAM_HAD_TRAILERS  0x0100u /* the peer's TRAILERS have come: only END may follow */
-#define GM_STREAM_END_ON_BLOCK  0x0200u /* the queued head or trailers carry END_STREAM: no END follows them */
-#define GM_STREAM_HIDDEN        0x0400u /* refused before the owner saw it: no callback at all */
-#define GM_STREAM_SEEN          0x8000u /* an OPEN for this slot has passed at some time (survives closing) */
+#define GM_STREAM_DETACHED                                                                         \
+    0x0080u /* reset by either end: no callback but on_closed, input dropped up to the final frame \
+             */
+#define GM_STREAM_HAD_TRAILERS 0x0100u /* the peer's TRAILERS have come: only END may follow */
+#define GM_STREAM_END_ON_BLOCK                                                                     \
+    0x0200u /* the queued head or trailers carry END_STREAM: no END follows them */
+#define GM_STREAM_HIDDEN 0x0400u /* refused before the owner saw it: no callback at all */
+#define GM_STREAM_SEEN                                                                             \
+    0x8000u /* an OPEN for this slot has passed at some time (survives closing) */
 
 struct gm_stream {
     void *user; /* the owner's; void after on_closed */
     struct gm_mux *mux;
     struct gm_sched_node sched; /* in the round: DATA or TRAILERS are waiting, and no heads */
-    struct gm_list node;        /* on the mux's list of heads, or of streams to be closed, or of free slots */
-    struct gm_list control;     /* on the mux's control list: something is pending */
-    struct gm_chain queue;      /* wire-ready heads, then raw DATA, then wire-ready trailers */
-    uint32_t head_bytes;        /* of `queue`: at the front */
-    uint32_t data_bytes;        /* of `queue`: behind them; <= send_credit */
-    uint32_t trailer_bytes;     /* of `queue`: at the end */
-    uint32_t send_credit;       /* DATA bytes the peer still takes, those queued included */
-    uint32_t grant_pending;     /* credit granted and not yet framed */
-    uint32_t id;                /* slot | generation << 16 */
-    struct gm_window window;    /* our promise to the peer */
-    uint16_t flags;             /* GM_STREAM_* */
-    uint16_t reset_reason;      /* of the pending RESET */
+    struct gm_list
+        node; /* on the mux's list of heads, or of streams to be closed, or of free slots */
+    struct gm_list control;  /* on the mux's control list: something is pending */
+    struct gm_chain queue;   /* wire-ready heads, then raw DATA, then wire-ready trailers */
+    uint32_t head_bytes;     /* of `queue`: at the front */
+    uint32_t data_bytes;     /* of `queue`: behind them; <= send_credit */
+    uint32_t trailer_bytes;  /* of `queue`: at the end */
+    uint32_t send_credit;    /* DATA bytes the peer still takes, those queued included */
+    uint32_t grant_pending;  /* credit granted and not yet framed */
+    uint32_t id;             /* slot | generation << 16 */
+    struct gm_window window; /* our promise to the peer */
+    uint16_t flags;          /* GM_STREAM_* */
+    uint16_t reset_reason;   /* of the pending RESET */
     uint16_t reset_flags;
-    uint16_t stop_reason;       /* of the pending STOP */
-    uint8_t in, out;            /* enum gm_dir */
+    uint16_t stop_reason; /* of the pending STOP */
+    uint8_t in, out;      /* enum gm_dir */
 };
 
 /* What a frame or a call does to a stream. */
@@ -95,15 +101,18 @@ enum gm_stream_event {
 enum gm_stream_verdict {
     GM_STREAM_ACCEPT,  /* legal: act on it */
     GM_STREAM_IGNORE,  /* legal and without effect: late, or of no interest any more */
-    GM_STREAM_VIOLATE, /* IN: the peer broke this stream's rules; the stream is reset (protocol_error) */
+    GM_STREAM_VIOLATE, /* IN: the peer broke this stream's rules; the stream is reset
+                          (protocol_error) */
     GM_STREAM_FATAL,   /* IN: the peer sent a frame after its final one; the link ends */
     GM_STREAM_MISUSE   /* OUT, SENT: a bug of ours; the caller asserts */
 };
 
-/* Moves the state machine (one switch). Touches neither queue nor lists: the mux does, on the verdict. The stream is in use. */
+/* Moves the state machine (one switch). Touches neither queue nor lists: the mux does, on the
+ * verdict. The stream is in use. */
 enum gm_stream_verdict gm_stream_step(struct gm_stream *stream, enum gm_stream_event event);
 
-/* Puts a closed slot in use. `in` and `out` are GM_DIR_HEAD or GM_DIR_BODY. Keeps id and GM_STREAM_SEEN. */
+/* Puts a closed slot in use. `in` and `out` are GM_DIR_HEAD or GM_DIR_BODY. Keeps id and
+ * GM_STREAM_SEEN. */
 struct gm_stream_begin {
     enum gm_dir in, out;
     uint32_t send_credit, window;

@@ -1,4 +1,5 @@
-/* Receive windows: the arithmetic. Owner: the link's ring. Invariant: see window.h, asserted after every change. */
+/* Receive windows: the arithmetic. Owner: the link's ring. Invariant: see window.h, asserted after
+ * every change. */
 #include "stream/window.h"
 
 #include "base/assert.h"
@@ -61,8 +62,8 @@ static void begin_epoch(struct gm_window *window, uint64_t now_ns)
     window->epoch_bytes = 0;
 }
 
-/* Measures how fast the window is used up, and doubles it when that is faster than the path alone would make it. The drain that opens an epoch is
- * not counted: nobody knows how long it took. */
+/* Measures how fast the window is used up, and doubles it when that is faster than the path alone
+ * would make it. The drain that opens an epoch is not counted: nobody knows how long it took. */
 static void measure(struct gm_window *window, uint32_t bytes, const struct gm_window_env *env)
 {
     if (window->epoch_ns == 0 || env->now_ns - window->epoch_ns > epoch_limit_ns(env)) {
@@ -92,8 +93,10 @@ uint32_t gm_window_drain(struct gm_window *window, uint32_t bytes, const struct 
     measure(window, bytes, env);
     check(window);
 
-    /* Half a window in one CREDIT frame keeps a busy peer going. A peer that is about to stall (a quarter left) is served a quarter early, so that it need not wait
-     * for the slow rest. When all is drained and nothing owed is granted, more than half is still out: nobody ever waits for ever. */
+    /* Half a window in one CREDIT frame keeps a busy peer going. A peer that is about to stall (a
+     * quarter left) is served a quarter early, so that it need not wait for the slow rest. When all
+     * is drained and nothing owed is granted, more than half is still out: nobody ever waits for
+     * ever. */
     bool half = window->owed >= window->size / 2;
     bool stalling = window->credit <= window->size / 4 && window->owed >= window->size / 4;
     if (!half && !stalling)

@@ -1,8 +1,10 @@
-/* Fuzz target: a mux fed by whatever a peer may send, for each role, with the owner's answers drawn from the same input.
+/* Fuzz target: a mux fed by whatever a peer may send, for each role, with the owner's answers drawn
+ * from the same input.
  *
- * Input: byte 0: role, raw or structured; byte 1: how the stream is cut. Raw: the rest is the wire. Structured: the rest is a script of small
- * records that become mostly valid frames, so that deep states are reached. Whatever comes: no assertion trips, every stream shown is closed
- * once, and every buffer is released. */
+ * Input: byte 0: role, raw or structured; byte 1: how the stream is cut. Raw: the rest is the wire.
+ * Structured: the rest is a script of small records that become mostly valid frames, so that deep
+ * states are reached. Whatever comes: no assertion trips, every stream shown is closed once, and
+ * every buffer is released. */
 #include <stdio.h>
 
 #include "codec/codec.h"
@@ -12,7 +14,13 @@
 #define SLOTS 8u
 #define SEGS  64u
 
-#define REQUIRE(x) do { if (!(x)) { (void)fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x); abort(); } } while (0)
+#define REQUIRE(x)                                                                                 \
+    do {                                                                                           \
+        if (!(x)) {                                                                                \
+            (void)fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x);                          \
+            abort();                                                                               \
+        }                                                                                          \
+    } while (0)
 
 static struct gm_mux mux;
 static struct gm_seg_pool segs;
@@ -42,7 +50,9 @@ static void answer(struct gm_stream *stream)
     case 3:
     case 4:
         if (stream->out == GM_DIR_HEAD)
-            (void)!gm_stream_head(stream, testbuf_block(GM_MUX_HEAD_ROOM, head, sizeof head, choose(2)), choose(3) == 0);
+            (void)!gm_stream_head(stream,
+                                  testbuf_block(GM_MUX_HEAD_ROOM, head, sizeof head, choose(2)),
+                                  choose(3) == 0);
         break;
     case 5:
     case 6:
@@ -60,7 +70,8 @@ static void answer(struct gm_stream *stream)
         break;
     case 8:
         if (stream->out == GM_DIR_BODY)
-            (void)!gm_stream_trailers(stream, testbuf_block(GM_MUX_HEAD_ROOM, head, sizeof head, choose(2)));
+            (void)!gm_stream_trailers(
+                stream, testbuf_block(GM_MUX_HEAD_ROOM, head, sizeof head, choose(2)));
         break;
     default:
         break;
@@ -114,7 +125,10 @@ static void on_trailers(struct gm_stream *s, gm_slice block)
     touch(block);
     answer(s);
 }
-static void on_end(struct gm_stream *s) { answer(s); }
+static void on_end(struct gm_stream *s)
+{
+    answer(s);
+}
 static void on_reset(struct gm_stream *s, uint16_t reason, uint16_t flags)
 {
     (void)reason, (void)flags;
@@ -141,8 +155,14 @@ static void on_closed(struct gm_stream *s)
     REQUIRE(s->user == &shown);
     shown--;
 }
-static void on_pong(struct gm_mux *m, const uint8_t *opaque) { (void)m, (void)opaque; }
-static void on_drain(struct gm_mux *m) { (void)m; }
+static void on_pong(struct gm_mux *m, const uint8_t *opaque)
+{
+    (void)m, (void)opaque;
+}
+static void on_drain(struct gm_mux *m)
+{
+    (void)m;
+}
 static struct gm_buf *on_gather(struct gm_mux *m, size_t bytes)
 {
     (void)m;
@@ -155,9 +175,22 @@ static bool on_reserve(struct gm_mux *m, uint32_t bytes)
 }
 
 static const struct gm_mux_ops ops = {
-    .on_hello = on_hello, .on_open = on_open, .on_head = on_head, .on_data = on_data, .on_trailers = on_trailers, .on_end = on_end,
-    .on_reset = on_reset, .on_stop = on_stop, .on_credit = on_credit, .on_pulled = on_pulled, .on_closed = on_closed, .on_pong = on_pong,
-    .on_drain = on_drain, .on_drain_ack = on_drain, .gather = on_gather, .reserve = on_reserve,
+    .on_hello = on_hello,
+    .on_open = on_open,
+    .on_head = on_head,
+    .on_data = on_data,
+    .on_trailers = on_trailers,
+    .on_end = on_end,
+    .on_reset = on_reset,
+    .on_stop = on_stop,
+    .on_credit = on_credit,
+    .on_pulled = on_pulled,
+    .on_closed = on_closed,
+    .on_pong = on_pong,
+    .on_drain = on_drain,
+    .on_drain_ack = on_drain,
+    .gather = on_gather,
+    .reserve = on_reserve,
 };
 
 static void pull(size_t max)
@@ -176,7 +209,8 @@ static void pull(size_t max)
 static void open_one(void)
 {
     static const uint8_t head[] = {1, 0, 0, 0, 'x'};
-    struct gm_mux_open open = {testbuf_block(GM_MUX_OPEN_ROOM, head, sizeof head, choose(2)), choose(20000), choose(4) == 0, &shown};
+    struct gm_mux_open open = {testbuf_block(GM_MUX_OPEN_ROOM, head, sizeof head, choose(2)),
+                               choose(20000), choose(4) == 0, &shown};
     struct gm_stream *stream;
     if (gm_stream_open(&mux, &open, &stream) < 0)
         gm_slice_put(open.head);
@@ -240,7 +274,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     if (len < 2)
         return 0;
     struct gm_mux_config config = {
-        .ops = &ops, .segs = &segs, .memory = table, .window = 2000, .stream_limit = SLOTS, .head_max = data[0] & 4 ? 500 : 0,
+        .ops = &ops,
+        .segs = &segs,
+        .memory = table,
+        .window = 2000,
+        .stream_limit = SLOTS,
+        .head_max = data[0] & 4 ? 500 : 0,
         .role = data[0] & 1 ? GM_MUX_AGENT : GM_MUX_SERVER,
     };
     gm_seg_pool_init(&segs, seg_memory, sizeof seg_memory);
@@ -254,7 +293,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     bool scripted = (data[0] & 2) != 0;
     if (scripted) {
         uint8_t greeting[GM_FRAME_HEADER_LEN + 2];
-        gm_frame_put_header(greeting, mux.role == GM_MUX_SERVER ? GM_FRAME_READY : GM_FRAME_HELLO, 0, 2, 0);
+        gm_frame_put_header(greeting, mux.role == GM_MUX_SERVER ? GM_FRAME_READY : GM_FRAME_HELLO,
+                            0, 2, 0);
         memcpy(greeting + GM_FRAME_HEADER_LEN, "{}", 2);
         (void)feed(greeting, sizeof greeting, data[1] & 15u);
         pull(1000);

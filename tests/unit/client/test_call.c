@@ -1,6 +1,6 @@
-/* Calls against a scripted backend on the simulated network: what is written, byte for byte, what is
- * understood, and how each kind of failure ends. Every case runs over many seeds, so that answers
- * arrive in many splits. */
+/* Calls against a scripted backend on the simulated network: what is written, byte for byte, what
+ * is understood, and how each kind of failure ends. Every case runs over many seeds, so that
+ * answers arrive in many splits. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -30,7 +30,8 @@ static struct world *scripted(uint64_t seed, const struct step *script, unsigned
 static void check_request(const char *url, const struct ask *ask, const struct step *step,
                           const char *wanted)
 {
-    FOR_SEEDS (seed) {
+    FOR_SEEDS(seed)
+    {
         struct world *world = world_new(seed, url);
         world->script = step;
         world->script_len = 1;
@@ -56,9 +57,10 @@ Test(call, prefix_target_and_fields_pass_byte_for_byte)
     struct ask ask = get;
     ask.target = "//a/../%2e%2F?q=%00";
     ask.fields = "X-One: a  b\nx-one: \xc3\xa9\nExpect: 100-continue\n";
-    check_request(URL "/pre/fix/", &ask, &ok,
-                  "GET /pre/fix//a/../%2e%2F?q=%00 HTTP/1.1\r\nHost: test.example\r\nX-One: a  b\r\n"
-                  "x-one: \xc3\xa9\r\nExpect: 100-continue\r\n\r\n");
+    check_request(
+        URL "/pre/fix/", &ask, &ok,
+        "GET /pre/fix//a/../%2e%2F?q=%00 HTTP/1.1\r\nHost: test.example\r\nX-One: a  b\r\n"
+        "x-one: \xc3\xa9\r\nExpect: 100-continue\r\n\r\n");
 }
 
 Test(call, an_empty_authority_is_the_targets)
@@ -76,8 +78,7 @@ Test(call, a_counted_body)
     ask.body_len = 5;
     struct step step = ok;
     step.body = 5;
-    check_request(URL, &ask, &step,
-                  "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nabcde");
+    check_request(URL, &ask, &step, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nabcde");
     ask.content_length = 0;
     ask.flags = 0;
     ask.body_len = 0;
@@ -126,8 +127,7 @@ static void check_answer(const struct answer_row *row, uint64_t seed)
     cr_assert_str_eq(owner->body.bytes, row->body);
     cr_assert_str_eq(owner->trailers.bytes, row->trailers);
     cr_assert_eq(owner->head_end, row->body[0] == '\0' && row->trailers[0] == '\0' &&
-                                      strstr(row->answer, "chunked") == NULL &&
-                                      row->then == STAY);
+                                      strstr(row->answer, "chunked") == NULL && row->then == STAY);
     world_ask(world, &get);
     world_run(world, SECOND / 10);
     cr_assert_eq(owner->ends, 1u);
@@ -138,38 +138,45 @@ static void check_answer(const struct answer_row *row, uint64_t seed)
 Test(call, answers, .timeout = 120)
 {
     static const struct answer_row rows[] = {
-        {"GET", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", "hello", "", 1, 200, STAY, true},
-        {"GET", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "", "", 1, 200, STAY, true},
-        {"GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n",
-         "abcde", "", 1, 200, STAY, true},
-        {"GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-S: 1\r\nY: 2\r\n\r\n",
-         "a", "X-S=1;Y=2;", 1, 200, STAY, true},
-        {"GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "", "", 1, 200, STAY,
+        {"GET", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", "hello", "", 1, 200, STAY,
          true},
+        {"GET", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "", "", 1, 200, STAY, true},
+        {"GET",
+         "HTTP/1.1 200 OK\r\nTransfer-Encoding: "
+         "chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n",
+         "abcde", "", 1, 200, STAY, true},
+        {"GET",
+         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-S: 1\r\nY: "
+         "2\r\n\r\n",
+         "a", "X-S=1;Y=2;", 1, 200, STAY, true},
+        {"GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "", "", 1, 200,
+         STAY, true},
         {"GET", "HTTP/1.1 200 OK\r\n\r\nuntil the end", "until the end", "", 1, 200, FIN, false},
         {"GET", "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nab", "ab", "", 1, 200, STAY, false},
-        {"GET", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nab", "ab", "", 1, 200,
-         STAY, false},
+        {"GET", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nab", "ab", "", 1,
+         200, STAY, false},
         {"HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n", "", "", 1, 200, STAY, true},
         {"GET", "HTTP/1.1 204 No Content\r\n\r\n", "", "", 1, 204, STAY, true},
-        {"GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n", "", "", 1, 304, STAY, true},
+        {"GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 7\r\n\r\n", "", "", 1, 304, STAY,
+         true},
         {"GET",
          "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n"
          "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nz",
          "z", "", 3, 200, STAY, true},
         /* Bytes nobody asked for: the answer stands, the connection does not. */
-        {"GET", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nzHTTP/1.1 200 OK\r\n\r\n", "z", "", 1, 200,
-         STAY, false},
+        {"GET", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nzHTTP/1.1 200 OK\r\n\r\n", "z", "", 1,
+         200, STAY, false},
     };
     for (size_t i = 0; i < LEN(rows); i++) {
-        FOR_SEEDS (seed)
-            check_answer(&rows[i], seed);
+        FOR_SEEDS(seed)
+        check_answer(&rows[i], seed);
     }
 }
 
 static void check_failure(const char *answer, int then, enum gm_reason_code reason)
 {
-    FOR_SEEDS (seed) {
+    FOR_SEEDS(seed)
+    {
         const struct step script[] = {{.answer = answer, .then = then}};
         struct world *world = scripted(seed, script, 1);
         world_ask(world, &get);
@@ -186,7 +193,8 @@ Test(call, what_is_cut_short_fails, .timeout = 120)
     check_failure(NULL, FIN, GM_REASON_BACKEND_CLOSED);
     check_failure(NULL, RST, GM_REASON_BACKEND_CLOSED);
     check_failure("HTTP/1.1 200 OK\r\nContent-Le", FIN, GM_REASON_BACKEND_CLOSED);
-    check_failure("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell", FIN, GM_REASON_BACKEND_CLOSED);
+    check_failure("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell", FIN,
+                  GM_REASON_BACKEND_CLOSED);
     check_failure("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", FIN,
                   GM_REASON_BACKEND_CLOSED);
     check_failure("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n", FIN,
@@ -198,12 +206,12 @@ Test(call, what_is_not_http_fails, .timeout = 120)
     check_failure("SSH-2.0-OpenSSH\r\n\r\n", STAY, GM_REASON_BACKEND_PROTOCOL);
     check_failure("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", STAY,
                   GM_REASON_BACKEND_PROTOCOL);
-    check_failure("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\nab", STAY,
-                  GM_REASON_BACKEND_PROTOCOL);
+    check_failure("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\nab",
+                  STAY, GM_REASON_BACKEND_PROTOCOL);
     check_failure("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", STAY,
                   GM_REASON_BACKEND_PROTOCOL);
-    check_failure("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", STAY,
-                  GM_REASON_BACKEND_PROTOCOL);
+    check_failure("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+                  STAY, GM_REASON_BACKEND_PROTOCOL);
 }
 
 static char flood[100 * 27];
@@ -264,16 +272,21 @@ Test(call, a_stale_connection_is_nobodys_problem, .timeout = 120)
     static const struct step thens[] = {{.then = FIN, .body = 3000}, {.then = RST, .body = 3000}};
     char body[3000];
     memset(body, 'b', sizeof body);
-    FOR_SEEDS (seed) {
+    FOR_SEEDS(seed)
+    {
         struct step again = ok;
         again.body = sizeof body;
         const struct step script[] = {ok, thens[seed % 2], again};
         struct world *world = scripted(seed, script, 3);
         world_ask(world, &get);
         advance(world);
-        struct ask put = {.method = "PUT", .target = "/", .authority = "h",
-                          .content_length = sizeof body, .flags = GM_HEAD_FLAG_BODY,
-                          .body = body, .body_len = sizeof body};
+        struct ask put = {.method = "PUT",
+                          .target = "/",
+                          .authority = "h",
+                          .content_length = sizeof body,
+                          .flags = GM_HEAD_FLAG_BODY,
+                          .body = body,
+                          .body_len = sizeof body};
         world_ask(world, &put);
         advance(world);
         cr_assert(world->owner.fails == 0 && world->accepted == 2);
@@ -400,8 +413,13 @@ Test(call, no_more_is_taken_than_there_is_room_for, .timeout = 120)
 Test(call, a_body_that_breaks_its_word)
 {
     const struct step script[] = {{.body = 99}};
-    struct ask ask = {.method = "POST", .target = "/", .authority = "h", .content_length = 5,
-                      .flags = GM_HEAD_FLAG_BODY, .body = "abcdef", .body_len = 6};
+    struct ask ask = {.method = "POST",
+                      .target = "/",
+                      .authority = "h",
+                      .content_length = 5,
+                      .flags = GM_HEAD_FLAG_BODY,
+                      .body = "abcdef",
+                      .body_len = 6};
     struct world *world = scripted(1, script, 1);
     world_ask(world, &ask);
     cr_assert_eq(world->owner.data_rc, -GM_E_PROTOCOL);
@@ -416,9 +434,17 @@ Test(call, a_body_that_breaks_its_word)
 Test(call, an_early_answer_ends_the_call_and_its_connection)
 {
     const struct step script[] = {
-        {.answer = "HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno", .body = 9, .early = true}};
-    struct ask ask = {.method = "POST", .target = "/", .authority = "h", .content_length = 9,
-                      .flags = GM_HEAD_FLAG_BODY, .body = "abc", .body_len = 3, .open = true};
+        {.answer = "HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno",
+         .body = 9,
+         .early = true}};
+    struct ask ask = {.method = "POST",
+                      .target = "/",
+                      .authority = "h",
+                      .content_length = 9,
+                      .flags = GM_HEAD_FLAG_BODY,
+                      .body = "abc",
+                      .body_len = 3,
+                      .open = true};
     struct world *world = scripted(1, script, 1);
     world_ask(world, &ask);
     world_run(world, SECOND);
@@ -441,15 +467,20 @@ static void end_raw(struct world *world)
     world->owner.end_rc = gm_call_end(&world->owner.call);
 }
 
-static const struct ask upgrade = {.method = "GET", .target = "/ws", .authority = "h",
-                                   .fields = "Upgrade: echo\n", .content_length = UNKNOWN,
-                                   .flags = GM_HEAD_FLAG_UPGRADE, .open = true};
+static const struct ask upgrade = {.method = "GET",
+                                   .target = "/ws",
+                                   .authority = "h",
+                                   .fields = "Upgrade: echo\n",
+                                   .content_length = UNKNOWN,
+                                   .flags = GM_HEAD_FLAG_UPGRADE,
+                                   .open = true};
 static const char switching[] = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n"
                                 "Upgrade: echo\r\n\r\npong";
 
 Test(call, an_upgrade_is_raw_both_ways_and_half_closes)
 {
-    FOR_SEEDS (seed) {
+    FOR_SEEDS(seed)
+    {
         const struct step script[] = {{.answer = switching}};
         struct world *world = scripted(seed, script, 1);
         world_ask(world, &upgrade);
@@ -470,7 +501,8 @@ Test(call, an_upgrade_is_raw_both_ways_and_half_closes)
 
 Test(call, what_follows_a_backends_half_close_still_leaves)
 {
-    FOR_SEEDS (seed) {
+    FOR_SEEDS(seed)
+    {
         const struct step script[] = {{.answer = switching, .then = FIN}};
         struct world *world = scripted(seed, script, 1);
         world_ask(world, &upgrade);
@@ -487,7 +519,8 @@ Test(call, what_follows_a_backends_half_close_still_leaves)
 
 Test(call, it_can_be_cancelled_at_any_time, .timeout = 120)
 {
-    static const char answer[] = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
+    static const char answer[] =
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
     for (uint64_t us = 0; us < 1500; us += 25) {
         const struct step script[] = {{.answer = answer}};
         struct world *world = scripted(us + 1, script, 1);

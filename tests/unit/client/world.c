@@ -244,6 +244,8 @@ struct world *world_new(uint64_t seed, const char *target)
 static void do_drain(void *arg)
 {
     struct world *world = arg;
+    if (world->clock.on_expire != NULL)
+        gm_timer_cancel(&world->clock);
     gm_call_cancel(&world->owner.call);
     gm_backend_pool_drain(&world->pool);
 }
@@ -269,11 +271,6 @@ void world_free(struct world *world)
     free(world);
 }
 
-void world_run(struct world *world, uint64_t ns)
-{
-    gm_sim_run_for(world->sim, ns);
-}
-
 struct work {
     struct world *world;
     void (*fn)(struct world *);
@@ -292,15 +289,36 @@ void world_do(struct world *world, void (*fn)(struct world *world))
     gm_sim_do(world->sim, world->ring, do_work, &work);
 }
 
+static void wake(struct gm_timer *timer)
+{
+    (void)timer; /* a turn reads the clock */
+}
+
+static void do_wake(struct world *world)
+{
+    if (world->clock.on_expire == NULL)
+        gm_timer_init(&world->clock, wake);
+    gm_timer_set(world->ring, &world->clock, world->wake_ns);
+}
+
+/* Ends with a turn of the agent's ring, so that it knows what time it is. */
+void world_run(struct world *world, uint64_t ns)
+{
+    uint64_t until_ns = gm_sim_now(world->sim) + ns;
+    world->wake_ns = until_ns - (ns > 20 * MS ? 10 * MS : ns / 2);
+    world_do(world, do_wake);
+    gm_sim_run_until(world->sim, until_ns);
+}
+
 /* ---- Asking ---- */
 
 static void write_fields(struct gm_head_writer *writer, const char *fields)
 {
     while (fields != NULL && *fields != '\0') {
         const char *colon = strchr(fields, ':'), *end = strchr(fields, '\n');
-        gm_head_write_field(writer, &(struct gm_head_field){fields, colon + 2,
-                                                            (uint16_t)(colon - fields),
-                                                            (uint16_t)(end - colon - 2)});
+        gm_head_write_field(writer,
+                            &(struct gm_head_field){fields, colon + 2, (uint16_t)(colon - fields),
+                                                    (uint16_t)(end - colon - 2)});
         fields = end + 1;
     }
 }

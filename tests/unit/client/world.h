@@ -5,8 +5,8 @@
 #include "client/call.h"
 #include "ring/sim.h"
 
-#define MS     1000000ull
-#define SECOND 1000000000ull
+#define MS       1000000ull
+#define SECOND   1000000000ull
 #define TEXT_MAX 400000u
 
 /* What the backend does when it has read a whole head (and `body` bytes behind it, or up to the
@@ -60,6 +60,8 @@ struct world {
     struct peer *peers[PEERS];
     unsigned accepted;
     struct owner owner;
+    struct gm_timer clock;
+    uint64_t wake_ns;
 };
 
 struct world *world_new(uint64_t seed, const char *target);

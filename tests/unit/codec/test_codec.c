@@ -30,22 +30,55 @@ static void on_open(struct gm_stream *s, gm_slice block, bool end)
     last = s;
     TELL("open %x len %u end %d;", s->id, block.len, end);
 }
-static void on_head(struct gm_stream *s, gm_slice block, bool end) { TELL("head %x %u end %d;", s->id, gm_frame_get_u16(block.data + 2), end); }
+static void on_head(struct gm_stream *s, gm_slice block, bool end)
+{
+    TELL("head %x %u end %d;", s->id, gm_frame_get_u16(block.data + 2), end);
+}
 static void on_data(struct gm_stream *s, gm_slice slice)
 {
     TELL("data %x %.*s;", s->id, (int)slice.len, (const char *)slice.data);
     gm_slice_put(slice);
 }
-static void on_trailers(struct gm_stream *s, gm_slice block) { TELL("trailers %x %u;", s->id, block.len); }
-static void on_end(struct gm_stream *s) { TELL("end %x;", s->id); }
-static void on_reset(struct gm_stream *s, uint16_t reason, uint16_t flags) { TELL("reset %x %s %x;", s->id, gm_reason_get(reason)->name, flags); }
-static void on_stop(struct gm_stream *s, uint16_t reason) { TELL("stop %x %s;", s->id, gm_reason_get(reason)->name); }
-static void on_credit(struct gm_stream *s, uint32_t delta) { TELL("credit %x %u;", s->id, delta); }
-static void on_pulled(struct gm_stream *s, uint32_t bytes) { TELL("pulled %x %u;", s->id, bytes); }
-static void on_closed(struct gm_stream *s) { TELL("closed %x;", s->id); }
-static void on_pong(struct gm_mux *m, const uint8_t *opaque) { (void)m, TELL("pong %.8s;", (const char *)opaque); }
-static void on_drain(struct gm_mux *m) { (void)m, TELL("drain;"); }
-static void on_drain_ack(struct gm_mux *m) { (void)m, TELL("drain_ack;"); }
+static void on_trailers(struct gm_stream *s, gm_slice block)
+{
+    TELL("trailers %x %u;", s->id, block.len);
+}
+static void on_end(struct gm_stream *s)
+{
+    TELL("end %x;", s->id);
+}
+static void on_reset(struct gm_stream *s, uint16_t reason, uint16_t flags)
+{
+    TELL("reset %x %s %x;", s->id, gm_reason_get(reason)->name, flags);
+}
+static void on_stop(struct gm_stream *s, uint16_t reason)
+{
+    TELL("stop %x %s;", s->id, gm_reason_get(reason)->name);
+}
+static void on_credit(struct gm_stream *s, uint32_t delta)
+{
+    TELL("credit %x %u;", s->id, delta);
+}
+static void on_pulled(struct gm_stream *s, uint32_t bytes)
+{
+    TELL("pulled %x %u;", s->id, bytes);
+}
+static void on_closed(struct gm_stream *s)
+{
+    TELL("closed %x;", s->id);
+}
+static void on_pong(struct gm_mux *m, const uint8_t *opaque)
+{
+    (void)m, TELL("pong %.8s;", (const char *)opaque);
+}
+static void on_drain(struct gm_mux *m)
+{
+    (void)m, TELL("drain;");
+}
+static void on_drain_ack(struct gm_mux *m)
+{
+    (void)m, TELL("drain_ack;");
+}
 static struct gm_buf *on_gather(struct gm_mux *m, size_t bytes)
 {
     (void)m;
@@ -58,9 +91,22 @@ static bool on_reserve(struct gm_mux *m, uint32_t bytes)
     return true;
 }
 static const struct gm_mux_ops ops = {
-    .on_hello = on_hello, .on_open = on_open, .on_head = on_head, .on_data = on_data, .on_trailers = on_trailers, .on_end = on_end,
-    .on_reset = on_reset, .on_stop = on_stop, .on_credit = on_credit, .on_pulled = on_pulled, .on_closed = on_closed, .on_pong = on_pong,
-    .on_drain = on_drain, .on_drain_ack = on_drain_ack, .gather = on_gather, .reserve = on_reserve,
+    .on_hello = on_hello,
+    .on_open = on_open,
+    .on_head = on_head,
+    .on_data = on_data,
+    .on_trailers = on_trailers,
+    .on_end = on_end,
+    .on_reset = on_reset,
+    .on_stop = on_stop,
+    .on_credit = on_credit,
+    .on_pulled = on_pulled,
+    .on_closed = on_closed,
+    .on_pong = on_pong,
+    .on_drain = on_drain,
+    .on_drain_ack = on_drain_ack,
+    .gather = on_gather,
+    .reserve = on_reserve,
 };
 
 /* --- Wire helpers. --- */
@@ -80,7 +126,8 @@ struct sent {
     const char *payload;
     uint32_t len;
 };
-static int feed_frame(uint8_t type, uint8_t flags, uint32_t stream, const void *payload, uint32_t len)
+static int feed_frame(uint8_t type, uint8_t flags, uint32_t stream, const void *payload,
+                      uint32_t len)
 {
     static uint8_t frame[8 + 70000];
     frame[0] = type;
@@ -137,8 +184,11 @@ static const char *pull(void)
         pull_max(100000, 64);
     for (size_t at = 0; at < out_len;) {
         uint32_t len = gm_frame_get_u16(out + at + 2);
-        (void)snprintf(text + strlen(text), sizeof text - strlen(text), "%s:%x/%u%s ", gm_frame_type_name(out[at]), gm_frame_get_u32(out + at + 4), len,
-                       out[at + 1] == 1 ? "+END" : out[at + 1] == 2 ? "+MORE" : "");
+        (void)snprintf(text + strlen(text), sizeof text - strlen(text), "%s:%x/%u%s ",
+                       gm_frame_type_name(out[at]), gm_frame_get_u32(out + at + 4), len,
+                       out[at + 1] == 1   ? "+END"
+                       : out[at + 1] == 2 ? "+MORE"
+                                          : "");
         at += 8 + len;
     }
     return text;
@@ -146,7 +196,13 @@ static const char *pull(void)
 
 static void start(enum gm_mux_role role)
 {
-    struct gm_mux_config config = {.ops = &ops, .segs = &segs, .memory = table, .window = 5000, .stream_limit = SLOTS, .head_max = 1000, .role = role};
+    struct gm_mux_config config = {.ops = &ops,
+                                   .segs = &segs,
+                                   .memory = table,
+                                   .window = 5000,
+                                   .stream_limit = SLOTS,
+                                   .head_max = 1000,
+                                   .role = role};
     story[0] = 0;
     refuse_gather = refuse_hello = false;
     gm_seg_pool_init(&segs, seg_memory, sizeof seg_memory);
@@ -167,8 +223,14 @@ static void start(enum gm_mux_role role)
     cr_assert(gm_mux_is_up(&mux));
     story[0] = 0;
 }
-static void server(void) { start(GM_MUX_SERVER); }
-static void agent(void) { start(GM_MUX_AGENT); }
+static void server(void)
+{
+    start(GM_MUX_SERVER);
+}
+static void agent(void)
+{
+    start(GM_MUX_AGENT);
+}
 static void stop(void)
 {
     gm_mux_abort(&mux, GM_REASON_AGENT_DISCONNECT);
@@ -177,15 +239,16 @@ static void stop(void)
     cr_assert_eq(testbuf_live, 0);
 }
 /* The story since the last look. */
-#define STORY(text) \
-    do { \
-        cr_assert_str_eq(story, text); \
-        story[0] = 0; \
+#define STORY(text)                                                                                \
+    do {                                                                                           \
+        cr_assert_str_eq(story, text);                                                             \
+        story[0] = 0;                                                                              \
     } while (0)
 
 static struct gm_stream *open_one(uint32_t window, bool end)
 {
-    struct gm_mux_open open = {testbuf_block(GM_MUX_OPEN_ROOM, "\1request", 8, false), window, end, NULL};
+    struct gm_mux_open open = {testbuf_block(GM_MUX_OPEN_ROOM, "\1request", 8, false), window, end,
+                               NULL};
     struct gm_stream *stream = NULL;
     int error = gm_stream_open(&mux, &open, &stream);
     if (error < 0)
@@ -240,7 +303,8 @@ Test(codec, a_request_seen_by_the_agent, .init = agent, .fini = stop)
     cr_assert_eq(send_head(last, 200, false), 0);
     cr_assert_eq(send_bytes(last, 500, false), 0);
     cr_assert_eq(gm_stream_room(last), 0);
-    cr_assert_eq(gm_stream_trailers(last, testbuf_block(GM_MUX_HEAD_ROOM, "\3\0\0\0", 4, false)), 0);
+    cr_assert_eq(gm_stream_trailers(last, testbuf_block(GM_MUX_HEAD_ROOM, "\3\0\0\0", 4, false)),
+                 0);
     cr_assert_str_eq(pull(), "HEAD:2/6 HEAD:2/6 DATA:2/500 TRAILERS:2/4+END ");
     STORY("pulled 2 500;closed 2;");
     cr_assert_eq(feed_open(0x10002, 0, 1), 0);
@@ -255,7 +319,8 @@ Test(codec, blocks_that_straddle_are_gathered, .init = agent, .fini = stop)
     uint8_t block[600];
     memset(block, 'b', sizeof block);
     cr_assert_eq(feed_frame(GM_FRAME_OPEN, GM_FRAME_FLAG_MORE, 1, block, 3), 0);
-    cr_assert_eq(feed_frame(GM_FRAME_OPEN, GM_FRAME_FLAG_MORE, 1, "\0\0", 2), 0); /* window "bbb\0" */
+    cr_assert_eq(feed_frame(GM_FRAME_OPEN, GM_FRAME_FLAG_MORE, 1, "\0\0", 2),
+                 0); /* window "bbb\0" */
     cr_assert_eq(feed_frame(GM_FRAME_OPEN, GM_FRAME_FLAG_END_STREAM, 1, block, 600), 0);
     STORY("open 1 len 601 end 1;end 1;");
     cr_assert_eq(last->send_credit, 0x626262);
@@ -376,7 +441,8 @@ Test(codec, reset_discards_what_is_queued_and_is_echoed, .init = agent, .fini = 
     STORY("reset 1 cancelled 0;"); /* UNTOUCHED is the agent's to set */
     cr_assert_eq(testbuf_live, 0);
     cr_assert_eq(send_bytes(last, 10, false), -GM_E_CLOSED);
-    cr_assert_eq(gm_stream_trailers(last, testbuf_block(GM_MUX_HEAD_ROOM, "\3\0\0\0", 4, false)), -GM_E_CLOSED);
+    cr_assert_eq(gm_stream_trailers(last, testbuf_block(GM_MUX_HEAD_ROOM, "\3\0\0\0", 4, false)),
+                 -GM_E_CLOSED);
     gm_stream_end(last);
     cr_assert_str_eq(pull(), "RESET:1/4 ");
     cr_assert_eq(memcmp(out + 8, "\x01\x00\x00\x00", 4), 0);
@@ -402,7 +468,8 @@ Test(codec, stop_drops_the_body_but_not_the_heads, .init = agent, .fini = stop)
     cr_assert_eq(feed_frame(GM_FRAME_STOP, 0, 1, "\x01\x00", 2), 0);
     STORY("stop 1 cancelled;");
     cr_assert_eq(send_bytes(last, 10, false), -GM_E_CLOSED);
-    cr_assert_eq(gm_stream_trailers(last, testbuf_block(GM_MUX_HEAD_ROOM, "\3\0\0\0", 4, false)), -GM_E_CLOSED);
+    cr_assert_eq(gm_stream_trailers(last, testbuf_block(GM_MUX_HEAD_ROOM, "\3\0\0\0", 4, false)),
+                 -GM_E_CLOSED);
     cr_assert_str_eq(pull(), "HEAD:1/6 END:1/0 ");
     STORY("closed 1;");
 }
@@ -413,7 +480,8 @@ Test(codec, stop_drops_trailers_too, .init = agent, .fini = stop)
     cr_assert_eq(send_head(last, 200, false), 0);
     pull();
     cr_assert_eq(send_bytes(last, 4000, true), 0);
-    cr_assert_eq(gm_stream_trailers(last, testbuf_block(GM_MUX_HEAD_ROOM, "\3\0\0\0", 4, false)), 0);
+    cr_assert_eq(gm_stream_trailers(last, testbuf_block(GM_MUX_HEAD_ROOM, "\3\0\0\0", 4, false)),
+                 0);
     cr_assert_eq(feed_frame(GM_FRAME_STOP, 0, 1, "\x01\x00", 2), 0);
     cr_assert_eq(testbuf_live, 0);
     cr_assert_str_eq(pull(), "END:1/0 ");
@@ -432,7 +500,8 @@ Test(codec, order_faults_reset_the_stream, .init = server, .fini = stop)
     cr_assert_eq(feed_head(2, 100, 1), 0);
     cr_assert_eq(feed_head(3, 200, 0), 0);
     cr_assert_eq(feed_head(3, 200, 1), 0);
-    STORY("reset 1 protocol_error 100;reset 2 protocol_error 100;head 3 200 end 0;reset 3 protocol_error 100;");
+    STORY("reset 1 protocol_error 100;reset 2 protocol_error 100;head 3 200 end 0;reset 3 "
+          "protocol_error 100;");
     cr_assert_str_eq(pull(), "RESET:1/4 RESET:2/4 RESET:3/4 ");
     STORY("closed 2;closed 3;");
     cr_assert_eq(feed_frame(GM_FRAME_HEAD, 0, 1, "\2", 1), 0);
@@ -488,7 +557,8 @@ Test(codec, link_faults_end_the_link)
         } else {
             cr_assert_eq(feed_open(1, 10, 1), 0);
         }
-        cr_assert_eq(feed_frame(f->type, f->flags, f->stream, zeros, f->len), -GM_E_PROTOCOL, "case %zu", i);
+        cr_assert_eq(feed_frame(f->type, f->flags, f->stream, zeros, f->len), -GM_E_PROTOCOL,
+                     "case %zu", i);
         cr_assert(strstr(mux.fault_text, f->text) != NULL, "case %zu: %s", i, mux.fault_text);
         cr_assert_eq(mux.fault_reason, GM_REASON_PROTOCOL_ERROR);
         cr_assert_eq(feed_frame(GM_FRAME_PING, 0, 0, zeros, 8), -GM_E_PROTOCOL);
@@ -499,7 +569,8 @@ Test(codec, link_faults_end_the_link)
 
 Test(codec, greetings_come_first)
 {
-    struct gm_mux_config config = {.ops = &ops, .segs = &segs, .memory = table, .stream_limit = SLOTS, .role = GM_MUX_AGENT};
+    struct gm_mux_config config = {
+        .ops = &ops, .segs = &segs, .memory = table, .stream_limit = SLOTS, .role = GM_MUX_AGENT};
     gm_mux_init(&mux, &config);
     cr_assert_lt(feed_frame(GM_FRAME_PING, 0, 0, "12345678", 8), 0);
     stop();
@@ -584,10 +655,12 @@ Test(codec, frames_are_whole_slices_of_at_most_16k, .init = agent, .fini = stop)
     cr_assert_eq(send_bytes(last, 0, false), 0);
     cr_assert_eq(send_bytes(last, 10, true), 0);
     gm_stream_end(last);
-    cr_assert_str_eq(pull(), "HEAD:1/6 DATA:1/16384 DATA:1/16384 DATA:1/7232 DATA:1/16384 DATA:1/10+END ");
+    cr_assert_str_eq(pull(),
+                     "HEAD:1/6 DATA:1/16384 DATA:1/16384 DATA:1/7232 DATA:1/16384 DATA:1/10+END ");
 }
 
-/* The chain joins neighbours in one buffer: a head, body and trailers that lie side by side are still three things on the wire. */
+/* The chain joins neighbours in one buffer: a head, body and trailers that lie side by side are
+ * still three things on the wire. */
 Test(codec, merged_slices_keep_their_borders, .init = agent, .fini = stop)
 {
     cr_assert_eq(feed_open(1, 1u << 20, 1), 0);
@@ -644,8 +717,9 @@ Test(codec, two_bulk_streams_alternate_and_limits_hold, .init = agent, .fini = s
     }
     cr_assert_eq(send_bytes(streams[2], 50, true), 0);
     out_len = 0;
-    cr_assert_eq(pull_max(1, 8), 16392);           /* an empty batch always takes a unit */
-    cr_assert_eq(pull_max(2 * 16392, 4), 16392 + 58); /* four pieces: a header and a slice, a header and the copy in one */
+    cr_assert_eq(pull_max(1, 8), 16392); /* an empty batch always takes a unit */
+    cr_assert_eq(pull_max(2 * 16392, 4),
+                 16392 + 58); /* four pieces: a header and a slice, a header and the copy in one */
     uint32_t order[16], count = 0;
     while (gm_mux_ready(&mux)) {
         size_t got = pull_max(40000, 64);

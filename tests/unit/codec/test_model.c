@@ -1,26 +1,28 @@
-/* Model-based property test: a server's and an agent's mux back to back over a lossless pipe that splits where it likes.
+/* Model-based property test: a server's and an agent's mux back to back over a lossless pipe that
+ * splits where it likes.
  *
- * Random operations from a seed; after every step the invariants of stream/ and codec/ are checked against a model of each
- * stream: bytes arrive in order and unchanged, each direction ends once, credit is never exceeded, slots are reused only after both finals, nothing
- * leaks, and in the end both tables are empty. */
+ * Random operations from a seed; after every step the invariants of stream/ and codec/ are checked
+ * against a model of each stream: bytes arrive in order and unchanged, each direction ends once,
+ * credit is never exceeded, slots are reused only after both finals, nothing leaks, and in the end
+ * both tables are empty. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 
 #include "codec/codec.h"
 #include "testbuf.h"
 
-#define SLOTS   6u
-#define PAIRS   512u
-#define WIRE    (1u << 20)
-#define SERVER  0
-#define AGENT   1
-#define STEPS   1200
+#define SLOTS  6u
+#define PAIRS  512u
+#define WIRE   (1u << 20)
+#define SERVER 0
+#define AGENT  1
+#define STEPS  1200
 
 struct half {
     struct gm_stream *stream; /* NULL: not yet, or closed */
     struct gm_chain held;     /* taken by on_data, not yet drained */
     uint64_t sent, received, pulled;
-    uint32_t granted;         /* by this half, in all */
+    uint32_t granted; /* by this half, in all */
     bool opened, headed, ended, we_reset, we_stopped, truncated;
     bool got_end, got_reset, got_stop, got_final_head, got_trailers, sent_trailers, closed;
 };
@@ -166,7 +168,8 @@ static void on_trailers(struct gm_stream *stream, gm_slice block)
 {
     uint16_t status;
     live(stream);
-    CHECK(check_block(block, &status) == uid_of(stream) && !half_of(stream)->got_end && !half_of(stream)->we_stopped);
+    CHECK(check_block(block, &status) == uid_of(stream) && !half_of(stream)->got_end &&
+          !half_of(stream)->we_stopped);
     half_of(stream)->got_trailers = true;
 }
 static void on_end(struct gm_stream *stream)
@@ -196,7 +199,8 @@ static void on_stop(struct gm_stream *stream, uint16_t reason)
 {
     live(stream);
     struct half *half = half_of(stream), *peer = peer_of(stream);
-    CHECK(!half->got_stop && (peer->we_stopped || peer->we_reset || peer->got_reset) && reason != 0);
+    CHECK(!half->got_stop && (peer->we_stopped || peer->we_reset || peer->got_reset) &&
+          reason != 0);
     CHECK(gm_stream_queued(stream) == 0 || stream->head_bytes > 0);
     half->got_stop = true;
 }
@@ -250,9 +254,22 @@ static bool on_reserve(struct gm_mux *mux, uint32_t bytes)
 }
 
 static const struct gm_mux_ops ops = {
-    .on_hello = on_hello, .on_open = on_open, .on_head = on_head, .on_data = on_data, .on_trailers = on_trailers, .on_end = on_end,
-    .on_reset = on_reset, .on_stop = on_stop, .on_credit = on_credit, .on_pulled = on_pulled, .on_closed = on_closed, .on_pong = on_pong,
-    .on_drain = on_drain, .on_drain_ack = on_drain_ack, .gather = on_gather, .reserve = on_reserve,
+    .on_hello = on_hello,
+    .on_open = on_open,
+    .on_head = on_head,
+    .on_data = on_data,
+    .on_trailers = on_trailers,
+    .on_end = on_end,
+    .on_reset = on_reset,
+    .on_stop = on_stop,
+    .on_credit = on_credit,
+    .on_pulled = on_pulled,
+    .on_closed = on_closed,
+    .on_pong = on_pong,
+    .on_drain = on_drain,
+    .on_drain_ack = on_drain_ack,
+    .gather = on_gather,
+    .reserve = on_reserve,
 };
 
 /* --- Operations. --- */
@@ -313,7 +330,8 @@ static void do_head(struct half *half)
     bool final = status >= 200 || status == 101;
     uint32_t len = make_block(block, uid_of(half->stream), status);
     bool end = final && below(4) == 0;
-    int error = gm_stream_head(half->stream, testbuf_block(GM_MUX_HEAD_ROOM, block, len, below(2)), end);
+    int error =
+        gm_stream_head(half->stream, testbuf_block(GM_MUX_HEAD_ROOM, block, len, below(2)), end);
     half->headed = final;
     half->ended = half->ended || end;
     outcome(half, error);
@@ -362,7 +380,8 @@ static void do_end(struct half *half)
     }
     uint32_t len = make_block(block, uid_of(half->stream), 1);
     half->sent_trailers = true;
-    outcome(half, gm_stream_trailers(half->stream, testbuf_block(GM_MUX_HEAD_ROOM, block, len, below(2))));
+    outcome(half, gm_stream_trailers(half->stream,
+                                     testbuf_block(GM_MUX_HEAD_ROOM, block, len, below(2))));
 }
 
 static void do_drain(struct half *half)
@@ -381,7 +400,8 @@ static void do_pull(int side)
     gm_slice pieces[64];
     struct end *end = &w->ends[side];
     struct gm_batch batch;
-    gm_batch_init(&batch, pieces, (uint16_t)(GM_BATCH_PIECES_MIN + below(60)), cork, GM_BATCH_CORK_MIN + below(8000));
+    gm_batch_init(&batch, pieces, (uint16_t)(GM_BATCH_PIECES_MIN + below(60)), cork,
+                  GM_BATCH_CORK_MIN + below(8000));
     batch.copy_max = below(2) ? 0 : below(600);
     if (end->wire_len > WIRE / 4)
         return;
@@ -396,7 +416,8 @@ static void do_pull(int side)
         end->wire_len += pieces[i].len;
         sum += pieces[i].len;
         if (pieces[i].buf != NULL)
-            memset(pieces[i].data, 0xee, pieces[i].len); /* as masking does: a moved slice is held by nobody else */
+            memset(pieces[i].data, 0xee,
+                   pieces[i].len); /* as masking does: a moved slice is held by nobody else */
     }
     CHECK(sum == got);
     gm_batch_drop(&batch);
@@ -426,7 +447,8 @@ static void do_deliver(int side)
 static void check_stream(struct gm_stream *stream)
 {
     CHECK(stream->data_bytes <= stream->send_credit && stream->send_credit <= GM_FRAME_CREDIT_MAX);
-    CHECK(stream->queue.bytes == (size_t)stream->head_bytes + stream->data_bytes + stream->trailer_bytes);
+    CHECK(stream->queue.bytes ==
+          (size_t)stream->head_bytes + stream->data_bytes + stream->trailer_bytes);
     struct gm_window *window = &stream->window;
     CHECK((uint64_t)window->credit + window->held + window->owed == window->size);
     if (stream->user == NULL)
@@ -470,7 +492,12 @@ static void end_init(struct end *end, enum gm_mux_role role, uint32_t segs)
     end->table = calloc(1, gm_mux_memory(SLOTS));
     end->wire = malloc(WIRE);
     struct gm_mux_config config = {
-        .ops = &ops, .segs = &end->segs, .memory = end->table, .window = role == GM_MUX_AGENT ? 4096 : 0, .stream_limit = SLOTS, .role = role,
+        .ops = &ops,
+        .segs = &end->segs,
+        .memory = end->table,
+        .window = role == GM_MUX_AGENT ? 4096 : 0,
+        .stream_limit = SLOTS,
+        .role = role,
     };
     gm_mux_init(&end->mux, &config);
 }
@@ -492,10 +519,24 @@ static void step(void)
     struct half *half = pick(side);
     w->now_ns += below(3000000);
     switch (below(16)) {
-    case 0: do_open(); break;
-    case 1: if (half != NULL && !half->we_reset && !half->got_reset) do_head(half); break;
-    case 2: case 3: case 4: case 5: if (half != NULL) do_data(side, half); break;
-    case 6: if (half != NULL && !half->we_reset && !half->got_reset) do_end(half); break;
+    case 0:
+        do_open();
+        break;
+    case 1:
+        if (half != NULL && !half->we_reset && !half->got_reset)
+            do_head(half);
+        break;
+    case 2:
+    case 3:
+    case 4:
+    case 5:
+        if (half != NULL)
+            do_data(side, half);
+        break;
+    case 6:
+        if (half != NULL && !half->we_reset && !half->got_reset)
+            do_end(half);
+        break;
     case 7:
         if (half != NULL && below(4) == 0) {
             half->we_reset = true;
@@ -508,13 +549,25 @@ static void step(void)
             gm_stream_stop(half->stream, GM_REASON_CANCELLED);
         }
         break;
-    case 9: if (half != NULL) do_drain(half); break;
-    case 10:
-        if (half != NULL && half->stream->window.size < 100000) gm_stream_grant(half->stream, below(9000));
+    case 9:
+        if (half != NULL)
+            do_drain(half);
         break;
-    case 11: if (below(8) == 0) gm_mux_ping(&w->ends[side].mux, (const uint8_t *)"12345678"); break;
-    case 12: case 13: do_pull(side); break;
-    default: do_deliver(side); break;
+    case 10:
+        if (half != NULL && half->stream->window.size < 100000)
+            gm_stream_grant(half->stream, below(9000));
+        break;
+    case 11:
+        if (below(8) == 0)
+            gm_mux_ping(&w->ends[side].mux, (const uint8_t *)"12345678");
+        break;
+    case 12:
+    case 13:
+        do_pull(side);
+        break;
+    default:
+        do_deliver(side);
+        break;
     }
     check_end(&w->ends[SERVER]);
     check_end(&w->ends[AGENT]);
@@ -528,7 +581,8 @@ static void settle(void)
             struct gm_mux *mux = &w->ends[side].mux;
             for (uint32_t slot = 0; slot < mux->touched; slot++) {
                 struct gm_stream *stream = &mux->slots[slot];
-                struct half *half = gm_stream_in_use(stream) && stream->user != NULL ? half_of(stream) : NULL;
+                struct half *half =
+                    gm_stream_in_use(stream) && stream->user != NULL ? half_of(stream) : NULL;
                 if (half == NULL || half->we_reset || half->got_reset)
                     continue;
                 do_drain(half);
@@ -541,7 +595,9 @@ static void settle(void)
                 do_deliver(side);
             check_end(&w->ends[side]);
         }
-        if (w->ends[0].mux.open_count + w->ends[1].mux.open_count + w->ends[0].wire_len + w->ends[1].wire_len == 0 &&
+        if (w->ends[0].mux.open_count + w->ends[1].mux.open_count + w->ends[0].wire_len +
+                    w->ends[1].wire_len ==
+                0 &&
             !gm_mux_ready(&w->ends[0].mux) && !gm_mux_ready(&w->ends[1].mux))
             return;
     }
@@ -608,8 +664,11 @@ Test(model, two_muxes_back_to_back, .timeout = 110)
         run(seed);
     if (from != NULL)
         return;
-    cr_log_info("closed %llu late %llu trailers %llu credits %llu lost %llu", (unsigned long long)total_closed, (unsigned long long)total_late,
-                (unsigned long long)total_trailers, (unsigned long long)total_credits, (unsigned long long)total_lost);
+    cr_log_info("closed %llu late %llu trailers %llu credits %llu lost %llu",
+                (unsigned long long)total_closed, (unsigned long long)total_late,
+                (unsigned long long)total_trailers, (unsigned long long)total_credits,
+                (unsigned long long)total_lost);
     /* The run is worth something only if these things happened. */
-    cr_assert(total_closed > 10000 && total_late > 100 && total_trailers > 100 && total_credits > 100 && total_lost > 100);
+    cr_assert(total_closed > 10000 && total_late > 100 && total_trailers > 100 &&
+              total_credits > 100 && total_lost > 100);
 }

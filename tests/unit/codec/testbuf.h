@@ -1,4 +1,5 @@
-/* Counted buffers for tests of the codec: a leak, a double release or a touch after the release shows. One thread; the only malloc. */
+/* Counted buffers for tests of the codec: a leak, a double release or a touch after the release
+ * shows. One thread; the only malloc. */
 #ifndef TESTBUF_H
 #define TESTBUF_H
 
@@ -30,7 +31,10 @@ static struct gm_buf_home testbuf_foreign = {7, testbuf_on_free, testbuf_on_retu
 static inline struct gm_buf *testbuf_new(uint32_t size, bool foreign)
 {
     struct gm_buf *buf = calloc(1, sizeof *buf);
-    *buf = (struct gm_buf){.data = malloc(size > 0 ? size : 1), .size = size, .refs = 1, .home = foreign ? &testbuf_foreign : &testbuf_home};
+    *buf = (struct gm_buf){.data = malloc(size > 0 ? size : 1),
+                           .size = size,
+                           .refs = 1,
+                           .home = foreign ? &testbuf_foreign : &testbuf_home};
     testbuf_live++;
     return buf;
 }

@@ -176,7 +176,8 @@ Test(agent_config, refusals)
          "gimlet agent: --server-url: \"http://h/agent\" is not a ws:// URL\n",
          2},
         {{"--server-url=wss://", NULL},
-         "gimlet agent: --server-url: \"wss://\" asks for TLS to the server, which is not supported; use ws://\n",
+         "gimlet agent: --server-url: \"wss://\" asks for TLS to the server, which is not "
+         "supported; use ws://\n",
          2},
         {{"--reconnect-min=20s", "--token=t", NULL},
          "gimlet agent: --reconnect-min is longer than --reconnect-max\n",

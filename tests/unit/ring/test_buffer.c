@@ -7,19 +7,22 @@
 #define MEMORY (16u << 20)
 static const struct variant plain = {GM_IO_EPOLL, NULL};
 
-static void do_shares(struct gm_ring *ring, void *arg) {
+static void do_shares(struct gm_ring *ring, void *arg)
+{
     (void)arg;
     const struct gm_pool_state *p = ring->store.pools;
     cr_assert_eq(p[GM_STORE_CLIENT].count, MEMORY / 8u / GM_CLIENT_BUF_BYTES);
     cr_assert_eq(p[GM_STORE_LINK].count, MEMORY / 8u / GM_LINK_BUF_BYTES);
     uint64_t sum = (uint64_t)ring->store.segs.total_count * sizeof(struct gm_seg);
-    for (unsigned i = 0; i < GM_STORE_POOLS; i++) sum += (uint64_t)p[i].count * p[i].buf_bytes;
+    for (unsigned i = 0; i < GM_STORE_POOLS; i++)
+        sum += (uint64_t)p[i].count * p[i].buf_bytes;
     cr_assert_leq(sum, MEMORY);
     cr_assert_geq(sum, MEMORY / 100u * 98u, "hardly anything is wasted");
 }
 
 /* Blocks run out, come back, are all different, keep what is written. */
-static void do_blocks(struct gm_ring *ring, void *arg) {
+static void do_blocks(struct gm_ring *ring, void *arg)
+{
     static struct gm_buf *taken[8192];
     (void)arg;
     for (unsigned kind = 0; kind < GM_BLOCK_COUNT; kind++) {
@@ -33,17 +36,20 @@ static void do_blocks(struct gm_ring *ring, void *arg) {
                 memset(buf->data, (int)(count & 255u), size);
                 taken[count++] = buf;
             }
-            if (round == 0) first = count;
+            if (round == 0)
+                first = count;
             cr_assert(count > 0 && count == first);
             for (uint32_t i = 0; i < count; i++) {
-                cr_assert(taken[i]->data[0] == (i & 255u) && taken[i]->data[size - 1] == (i & 255u));
+                cr_assert(taken[i]->data[0] == (i & 255u) &&
+                          taken[i]->data[size - 1] == (i & 255u));
                 gm_buf_put(taken[i]);
             }
         }
     }
 }
 
-static void do_reserve(struct gm_ring *ring, void *arg) {
+static void do_reserve(struct gm_ring *ring, void *arg)
+{
     size_t total = gm_ring_reserve_total(ring);
     (void)arg;
     cr_assert_gt(total, MEMORY / 4u);
@@ -58,30 +64,37 @@ static void do_reserve(struct gm_ring *ring, void *arg) {
     cr_assert_eq(gm_ring_reservable(ring), total);
 }
 
-/* What has been reserved can be evacuated: many chains of odd slices, as many bytes as can be reserved. */
+/* What has been reserved can be evacuated: many chains of odd slices, as many bytes as can be
+ * reserved. */
 enum { CHAINS = 64 };
-static void fill_chain(struct gm_ring *ring, struct gm_chain *chain, uint64_t *at, size_t bytes, uint32_t piece) {
+static void fill_chain(struct gm_ring *ring, struct gm_chain *chain, uint64_t *at, size_t bytes,
+                       uint32_t piece)
+{
     while (bytes > 0) {
         struct gm_buf *buf = gm_store_take(&ring->store, GM_STORE_CLIENT);
         cr_assert(buf != NULL);
         uint32_t n = bytes < piece ? (uint32_t)bytes : piece;
-        for (uint32_t i = 0; i < n; i++) buf->data[i] = pattern(*at + i);
+        for (uint32_t i = 0; i < n; i++)
+            buf->data[i] = pattern(*at + i);
         *at += n;
         bytes -= n;
         cr_assert(gm_chain_push(chain, gm_ring_segs(ring), (gm_slice){buf->data, n, buf}) == 0);
     }
 }
-static void do_evacuate_all(struct gm_ring *ring, void *arg) {
+static void do_evacuate_all(struct gm_ring *ring, void *arg)
+{
     static struct gm_chain chains[CHAINS];
     static uint64_t at[CHAINS];
     (void)arg;
-    size_t each = gm_ring_reserve_total(ring) / CHAINS / GM_BLOCK_SMALL_BYTES * GM_BLOCK_SMALL_BYTES;
+    size_t each =
+        gm_ring_reserve_total(ring) / CHAINS / GM_BLOCK_SMALL_BYTES * GM_BLOCK_SMALL_BYTES;
     for (size_t done = 0; done < each;) {
         size_t step = each - done < 3001 ? each - done : 3001;
         for (unsigned i = 0; i < CHAINS; i++) {
             fill_chain(ring, &chains[i], &at[i], step, 40 + (i * 53u) % 2000u);
             gm_ring_evacuate(ring, &chains[i]);
-            cr_assert_eq(ring->store.pools[GM_STORE_CLIENT].free_count + 0u, ring->store.pools[GM_STORE_CLIENT].count, "all moved");
+            cr_assert_eq(ring->store.pools[GM_STORE_CLIENT].free_count + 0u,
+                         ring->store.pools[GM_STORE_CLIENT].count, "all moved");
         }
         done += step;
     }
@@ -98,18 +111,21 @@ static void do_evacuate_all(struct gm_ring *ring, void *arg) {
 }
 
 /* No block left: what cannot be moved stays, in order, and nothing is lost. */
-static void do_evacuate_short(struct gm_ring *ring, void *arg) {
+static void do_evacuate_short(struct gm_ring *ring, void *arg)
+{
     static struct gm_buf *hogged[8192];
     struct gm_chain chain = {0};
     uint64_t at = 0, seen = 0;
     uint32_t count = 0;
     (void)arg;
-    while (gm_store_free_count(&ring->store, GM_STORE_EVACUATION) > 3) hogged[count++] = gm_store_take(&ring->store, GM_STORE_EVACUATION);
+    while (gm_store_free_count(&ring->store, GM_STORE_EVACUATION) > 3)
+        hogged[count++] = gm_store_take(&ring->store, GM_STORE_EVACUATION);
     fill_chain(ring, &chain, &at, 60000, 5000);
     gm_ring_evacuate(ring, &chain);
     gm_ring_evacuate(ring, &chain);
     cr_assert_eq(chain.bytes, 60000u);
-    uint32_t stayed = ring->store.pools[GM_STORE_CLIENT].count - ring->store.pools[GM_STORE_CLIENT].free_count;
+    uint32_t stayed =
+        ring->store.pools[GM_STORE_CLIENT].count - ring->store.pools[GM_STORE_CLIENT].free_count;
     cr_assert(stayed > 0 && stayed < 12);
     while (chain.count > 0) {
         gm_slice slice = gm_chain_pop(&chain, gm_ring_segs(ring));
@@ -117,11 +133,13 @@ static void do_evacuate_short(struct gm_ring *ring, void *arg) {
         seen += slice.len;
         gm_slice_put(slice);
     }
-    while (count > 0) gm_buf_put(hogged[--count]);
+    while (count > 0)
+        gm_buf_put(hogged[--count]);
 }
 
 /* No segment left: likewise. */
-static void do_evacuate_without_segments(struct gm_ring *ring, void *arg) {
+static void do_evacuate_without_segments(struct gm_ring *ring, void *arg)
+{
     struct gm_seg_pool *segs = gm_ring_segs(ring);
     struct gm_chain chain = {0}, hog = {0};
     uint64_t at = 0, seen = 0;
@@ -141,14 +159,17 @@ static void do_evacuate_without_segments(struct gm_ring *ring, void *arg) {
     }
 }
 
-/* Lending: pieces of one buffer, each with a reference; the buffer is whole again when kernel and slices have let go. */
-static void do_lend(struct gm_ring *ring, void *arg) {
+/* Lending: pieces of one buffer, each with a reference; the buffer is whole again when kernel and
+ * slices have let go. */
+static void do_lend(struct gm_ring *ring, void *arg)
+{
     struct gm_store *store = &ring->store;
     const struct gm_pool_state *pool = &store->pools[GM_STORE_LINK];
     (void)arg;
     struct gm_buf *buf = gm_store_lend(store, GM_POOL_LINK);
     cr_assert_eq(gm_pool_unheld(pool), pool->count);
-    gm_slice a = gm_store_filled(store, buf, 100, false), b = gm_store_filled(store, buf, 65436, true);
+    gm_slice a = gm_store_filled(store, buf, 100, false),
+             b = gm_store_filled(store, buf, 65436, true);
     cr_assert(b.data == a.data + 100 && buf->refs == 2);
     cr_assert_eq(gm_pool_unheld(pool), pool->count - 1u);
     gm_slice_put(a);
@@ -162,7 +183,8 @@ static void do_lend(struct gm_ring *ring, void *arg) {
 }
 
 /* The thresholds: short below a quarter, well again from a half, counted once. */
-static void do_pressure(struct gm_ring *ring, void *arg) {
+static void do_pressure(struct gm_ring *ring, void *arg)
+{
     struct gm_pool_state *pool = &ring->store.pools[GM_STORE_CLIENT];
     _Atomic uint32_t *flag = &ring->rings->pools_short;
     static struct gm_buf *taken[1024];
@@ -178,26 +200,53 @@ static void do_pressure(struct gm_ring *ring, void *arg) {
         gm_buf_put(taken[--count]);
     }
     cr_assert_eq(*flag, 0u);
-    while (count > 0) gm_buf_put(taken[--count]);
+    while (count > 0)
+        gm_buf_put(taken[--count]);
 }
 
-static void run_on_ring(void (*fn)(struct gm_ring *, void *)) {
+static void run_on_ring(void (*fn)(struct gm_ring *, void *))
+{
     struct gm_rings *rings = start(&plain, 1, MEMORY);
     on_ring(rings, 0, fn, NULL);
     finish(rings);
 }
-Test(buffer, shares_of_the_memory) { run_on_ring(do_shares); }
-Test(buffer, blocks) { run_on_ring(do_blocks); }
-Test(buffer, reservations) { run_on_ring(do_reserve); }
-Test(buffer, what_is_reserved_can_be_evacuated) { run_on_ring(do_evacuate_all); }
-Test(buffer, evacuation_without_blocks) { run_on_ring(do_evacuate_short); }
-Test(buffer, evacuation_without_segments) { run_on_ring(do_evacuate_without_segments); }
-Test(buffer, lending) { run_on_ring(do_lend); }
-Test(buffer, pressure_thresholds) { run_on_ring(do_pressure); }
+Test(buffer, shares_of_the_memory)
+{
+    run_on_ring(do_shares);
+}
+Test(buffer, blocks)
+{
+    run_on_ring(do_blocks);
+}
+Test(buffer, reservations)
+{
+    run_on_ring(do_reserve);
+}
+Test(buffer, what_is_reserved_can_be_evacuated)
+{
+    run_on_ring(do_evacuate_all);
+}
+Test(buffer, evacuation_without_blocks)
+{
+    run_on_ring(do_evacuate_short);
+}
+Test(buffer, evacuation_without_segments)
+{
+    run_on_ring(do_evacuate_without_segments);
+}
+Test(buffer, lending)
+{
+    run_on_ring(do_lend);
+}
+Test(buffer, pressure_thresholds)
+{
+    run_on_ring(do_pressure);
+}
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
-static void do_poison(struct gm_ring *ring, void *arg) {
+static void do_poison(struct gm_ring *ring, void *arg)
+{
     (void)arg;
     struct gm_buf *buf = gm_ring_block(ring, GM_BLOCK_SMALL);
     cr_assert_eq(__asan_address_is_poisoned(buf->data), 0);
@@ -212,5 +261,8 @@ static void do_poison(struct gm_ring *ring, void *arg) {
     (void)gm_store_filled(&ring->store, buf, 0, true);
     cr_assert_neq(__asan_address_is_poisoned(buf->data), 0);
 }
-Test(buffer, free_bytes_are_poisoned) { run_on_ring(do_poison); }
+Test(buffer, free_bytes_are_poisoned)
+{
+    run_on_ring(do_poison);
+}
 #endif

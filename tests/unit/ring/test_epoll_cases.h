@@ -1,4 +1,5 @@
-/* What the tests of the epoll and the simulated back-end share: programs that run on any back-end and judge themselves.
+/* What the tests of the epoll and the simulated back-end share: programs that run on any back-end
+ * and judge themselves.
  *
  * A program is one gm_rings; checks inside it are GM_ASSERTs, because they run on ring threads. */
 #ifndef GM_TEST_EPOLL_CASES_H
@@ -7,18 +8,19 @@
 #include "ring/internal.h"
 #include "ring/sim.h"
 
-/* Echo: ring 0 serves (and may hand connections to the last ring), the last ring dials. Every client sends a pattern, half-closes and must get
- * it back, byte for byte, or be told that it did not. */
+/* Echo: ring 0 serves (and may hand connections to the last ring), the last ring dials. Every
+ * client sends a pattern, half-closes and must get it back, byte for byte, or be told that it did
+ * not. */
 struct echo_plan {
     enum gm_io io;
-    struct gm_sim *sim;    /* GM_IO_SIM */
-    uint32_t rings;        /* 1 or 2 */
+    struct gm_sim *sim; /* GM_IO_SIM */
+    uint32_t rings;     /* 1 or 2 */
     uint32_t conns;
-    uint32_t bytes_max;    /* each client sends 1 to so many */
-    uint64_t deadline_ns;  /* a client gives up after */
-    uint64_t run_ns;       /* simulation: longest virtual time */
-    bool unlimited;        /* clients grant without limit */
-    bool hand_over;        /* accepted connections change rings, some in the middle of the traffic */
+    uint32_t bytes_max;   /* each client sends 1 to so many */
+    uint64_t deadline_ns; /* a client gives up after */
+    uint64_t run_ns;      /* simulation: longest virtual time */
+    bool unlimited;       /* clients grant without limit */
+    bool hand_over;       /* accepted connections change rings, some in the middle of the traffic */
     const char *features_off;
 };
 
@@ -31,12 +33,13 @@ struct echo_result {
 
 struct echo_result echo_run(const struct echo_plan *plan);
 
-/* A connection of a ring with itself, driven by a script that looks at it every few milliseconds. */
+/* A connection of a ring with itself, driven by a script that looks at it every few milliseconds.
+ */
 struct peer {
     struct gm_sock sock;
-    struct gm_chain held;      /* what `hold` keeps */
+    struct gm_chain held; /* what `hold` keeps */
     bool hold;
-    uint8_t *bytes;            /* what is being sent */
+    uint8_t *bytes; /* what is being sent */
     size_t to_send, sent, offered;
     uint64_t received;
     uint32_t recvs, ends, hangups, writables, short_sends, closes, connects;
@@ -65,7 +68,8 @@ void peer_send(struct peer *peer, size_t bytes);
 /* The next phase of the script. */
 void pair_next(struct pair *pair);
 
-/* Asserts that nothing of the ring's memory is held but the buffer that is being filled. On the ring. */
+/* Asserts that nothing of the ring's memory is held but the buffer that is being filled. On the
+ * ring. */
 void case_check_memory(struct gm_ring *ring);
 
 #endif

@@ -1,22 +1,24 @@
 /* What the probe finds, what can be switched off, and the words for what stands in the way. */
 #include <errno.h>
-#include <string.h>
-#include <sys/prctl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
+#include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #include "harness.h"
 
-Test(probe, finds_and_switches_off) {
+Test(probe, finds_and_switches_off)
+{
     struct gm_uring_features f;
     char why[GM_WHY_BYTES], text[GM_WHY_BYTES];
     cr_assert_eq(gm_uring_probe(NULL, &f, why), 0, "%s", why);
     cr_assert_eq(f.off, 0u);
     for (unsigned i = 0; i < GM_URING_FEATURE_COUNT; i++) {
         struct gm_uring_features one;
-        cr_assert_eq(gm_uring_probe(gm_uring_feature_name((enum gm_uring_feature)i), &one, why), 0, "%s", why);
+        cr_assert_eq(gm_uring_probe(gm_uring_feature_name((enum gm_uring_feature)i), &one, why), 0,
+                     "%s", why);
         cr_assert_eq(one.off, 1u << i);
         cr_assert_not(gm_uring_has(&one, (enum gm_uring_feature)i));
     }
@@ -31,7 +33,8 @@ Test(probe, finds_and_switches_off) {
     cr_assert_eq(gm_uring_probe("recv", &f, why), -GM_E_CONFIG, "no half names");
 }
 
-Test(probe, words) {
+Test(probe, words)
+{
     char why[GM_WHY_BYTES];
     gm_uring_explain(-ENOSYS, why, sizeof why);
     cr_assert(strstr(why, "too old") != NULL && strstr(why, "--io epoll") != NULL, "%s", why);
@@ -46,7 +49,8 @@ Test(probe, words) {
 }
 
 /* As Docker's default profile does: EPERM from io_uring_setup. */
-static void forbid_uring(void) {
+static void forbid_uring(void)
+{
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
@@ -58,8 +62,10 @@ static void forbid_uring(void) {
     cr_assert_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0), 0);
 }
 
-Test(probe, seccomp_is_named_and_auto_falls_back) {
-    struct gm_rings_config config = {.io = GM_IO_URING, .count = 1, .memory_bytes = GM_RING_MEMORY_MIN};
+Test(probe, seccomp_is_named_and_auto_falls_back)
+{
+    struct gm_rings_config config = {
+        .io = GM_IO_URING, .count = 1, .memory_bytes = GM_RING_MEMORY_MIN};
     struct gm_rings *rings;
     char why[GM_WHY_BYTES];
     forbid_uring();
@@ -68,6 +74,8 @@ Test(probe, seccomp_is_named_and_auto_falls_back) {
     config.io = GM_IO_AUTO;
     cr_assert_eq(gm_rings_start(&config, NULL, &rings, why), 0, "%s", why);
     cr_assert_str_eq(gm_rings_backend(rings), "epoll");
-    cr_assert(strstr(gm_rings_describe(rings), "because io_uring cannot be used: a seccomp profile") != NULL, "%s", gm_rings_describe(rings));
+    cr_assert(strstr(gm_rings_describe(rings),
+                     "because io_uring cannot be used: a seccomp profile") != NULL,
+              "%s", gm_rings_describe(rings));
     finish(rings);
 }

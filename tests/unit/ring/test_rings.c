@@ -1,6 +1,7 @@
-/* The set of rings: starting, what it says of itself, mail and its order, buffers that travel, tasks, time, chance. */
-#include <errno.h>
+/* The set of rings: starting, what it says of itself, mail and its order, buffers that travel,
+ * tasks, time, chance. */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,21 +16,27 @@
 
 #define MEMORY (16u << 20)
 
-/* ---- Start ----------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Start
+ * -----------------------------------------------------------------------------------------------------------------------------------
+ */
 
-Test(rings, describes_itself) {
+Test(rings, describes_itself)
+{
     struct gm_rings *rings = start(&variants[0], 2, MEMORY);
     cr_assert_str_eq(gm_rings_backend(rings), "io_uring");
-    cr_assert_eq(strncmp(gm_rings_describe(rings), "io_uring with ", 14), 0, "%s", gm_rings_describe(rings));
+    cr_assert_eq(strncmp(gm_rings_describe(rings), "io_uring with ", 14), 0, "%s",
+                 gm_rings_describe(rings));
     cr_assert_eq(gm_rings_count(rings), 2u);
     finish(rings);
     rings = start(&variants[1], 1, MEMORY);
-    cr_assert(strstr(gm_rings_describe(rings), "switched off: defer-taskrun") != NULL, "%s", gm_rings_describe(rings));
+    cr_assert(strstr(gm_rings_describe(rings), "switched off: defer-taskrun") != NULL, "%s",
+              gm_rings_describe(rings));
     cr_assert(strstr(gm_rings_describe(rings), " with ") == NULL, "%s", gm_rings_describe(rings));
     finish(rings);
 }
 
-static int start_with(struct gm_rings_config config, const struct gm_rings_ops *ops, char *why) {
+static int start_with(struct gm_rings_config config, const struct gm_rings_ops *ops, char *why)
+{
     struct gm_rings *rings = NULL;
     int r = gm_rings_start(&config, ops, &rings, why);
     if (r == 0) {
@@ -39,40 +46,55 @@ static int start_with(struct gm_rings_config config, const struct gm_rings_ops *
     return r;
 }
 
-Test(rings, refuses_by_name) {
+Test(rings, refuses_by_name)
+{
     char why[GM_WHY_BYTES];
-    cr_assert_eq(start_with((struct gm_rings_config){.memory_bytes = MEMORY, .count = 1, .features_off = "msg-ring,teleport"}, NULL, why), -GM_E_CONFIG);
+    cr_assert_eq(start_with((struct gm_rings_config){.memory_bytes = MEMORY,
+                                                     .count = 1,
+                                                     .features_off = "msg-ring,teleport"},
+                            NULL, why),
+                 -GM_E_CONFIG);
     cr_assert(strstr(why, "\"teleport\"") != NULL && strstr(why, "recv-limit") != NULL, "%s", why);
-    cr_assert_eq(start_with((struct gm_rings_config){.memory_bytes = 1000, .count = 1}, NULL, why), -GM_E_CONFIG);
+    cr_assert_eq(start_with((struct gm_rings_config){.memory_bytes = 1000, .count = 1}, NULL, why),
+                 -GM_E_CONFIG);
     cr_assert(strstr(why, "memory") != NULL);
-    cr_assert_eq(start_with((struct gm_rings_config){.memory_bytes = MEMORY, .count = 1000}, NULL, why), -GM_E_CONFIG);
+    cr_assert_eq(
+        start_with((struct gm_rings_config){.memory_bytes = MEMORY, .count = 1000}, NULL, why),
+        -GM_E_CONFIG);
     cr_assert(strstr(why, "256") != NULL);
 }
 
 static _Atomic uint32_t inits, finis;
-static int init_second_fails(struct gm_ring *ring, void *arg) {
+static int init_second_fails(struct gm_ring *ring, void *arg)
+{
     (void)arg;
     inits++;
     return gm_ring_index(ring) == 1 ? -ENOSPC : 0;
 }
-static void count_fini(struct gm_ring *ring, void *arg) {
+static void count_fini(struct gm_ring *ring, void *arg)
+{
     (void)ring;
     (void)arg;
     finis++;
 }
-Test(rings, a_failing_init_stops_the_start) {
+Test(rings, a_failing_init_stops_the_start)
+{
     char why[GM_WHY_BYTES];
     struct gm_rings_ops ops = {.init = init_second_fails, .fini = count_fini};
     for (enum gm_io io = GM_IO_URING; io <= GM_IO_EPOLL; io++) {
         inits = finis = 0;
-        cr_assert_eq(start_with((struct gm_rings_config){.io = io, .memory_bytes = MEMORY, .count = 3}, &ops, why), -ENOSPC);
+        cr_assert_eq(
+            start_with((struct gm_rings_config){.io = io, .memory_bytes = MEMORY, .count = 3}, &ops,
+                       why),
+            -ENOSPC);
         cr_assert(strstr(why, "ring 1") != NULL, "%s", why);
         cr_assert_eq(inits, 3u);
         cr_assert_eq(finis, 2u, "those that began have ended");
     }
 }
 
-Test(rings, raises_descriptor_limit) {
+Test(rings, raises_descriptor_limit)
+{
     struct rlimit limit;
     getrlimit(RLIMIT_NOFILE, &limit);
     limit.rlim_cur = 256;
@@ -84,12 +106,14 @@ Test(rings, raises_descriptor_limit) {
 }
 
 /* Sockets still open at the end are closed with the rings. */
-static void leave_open(struct gm_ring *ring, void *arg) {
+static void leave_open(struct gm_ring *ring, void *arg)
+{
     struct rec *rec = arg;
     rec_open(rec, ring, rec->detached_fd);
     gm_sock_recv(&rec->sock, GM_POOL_CLIENT, GM_RECV_UNLIMITED);
 }
-CASE(open_sockets_end_with_their_ring) {
+CASE(open_sockets_end_with_their_ring)
+{
     struct gm_rings *rings = start(variant, 1, MEMORY);
     struct rec *rec = rec_new(rings);
     int fd[2];
@@ -105,20 +129,25 @@ CASE(open_sockets_end_with_their_ring) {
     rec_free(rec);
 }
 
-CASE(stops_at_once_and_twice) {
+CASE(stops_at_once_and_twice)
+{
     struct gm_rings *rings = start(variant, 3, MEMORY);
     gm_rings_stop(rings);
     gm_rings_stop(rings);
     gm_rings_join(rings);
 }
 
-/* ---- Processors ----------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Processors
+ * -----------------------------------------------------------------------------------------------------------------------------------
+ */
 
-static void put_file(const char *root, const char *path, const char *text) {
+static void put_file(const char *root, const char *path, const char *text)
+{
     char full[512], part[512];
     snprintf(full, sizeof full, "%s%s", root, path);
     for (size_t i = 1; full[i] != '\0'; i++) {
-        if (full[i] != '/') continue;
+        if (full[i] != '/')
+            continue;
         snprintf(part, sizeof part, "%.*s", (int)i, full);
         mkdir(part, 0700);
     }
@@ -128,7 +157,8 @@ static void put_file(const char *root, const char *path, const char *text) {
     fclose(file);
 }
 
-Test(cpu, quota_of_cgroup_v2_and_its_parents) {
+Test(cpu, quota_of_cgroup_v2_and_its_parents)
+{
     char root[] = "/tmp/gm-cgroup-XXXXXX", base[64];
     cr_assert(mkdtemp(root) != NULL);
     snprintf(base, sizeof base, "%s/", root);
@@ -146,7 +176,8 @@ Test(cpu, quota_of_cgroup_v2_and_its_parents) {
     cr_assert_eq(gm_cpu_quota(base), 2u);
 }
 
-Test(cpu, quota_of_cgroup_v1) {
+Test(cpu, quota_of_cgroup_v1)
+{
     char root[] = "/tmp/gm-cgroup-XXXXXX", base[64];
     cr_assert(mkdtemp(root) != NULL);
     snprintf(base, sizeof base, "%s/", root);
@@ -159,7 +190,8 @@ Test(cpu, quota_of_cgroup_v1) {
     cr_assert_eq(gm_cpu_quota(base), 4u);
 }
 
-Test(cpu, pinning_only_without_a_smaller_quota) {
+Test(cpu, pinning_only_without_a_smaller_quota)
+{
     cr_assert(gm_cpu_may_pin(4, UINT32_MAX));
     cr_assert(gm_cpu_may_pin(4, 4));
     cr_assert_not(gm_cpu_may_pin(4, 3));
@@ -167,7 +199,9 @@ Test(cpu, pinning_only_without_a_smaller_quota) {
     cr_assert_geq(gm_rings_default_count(), 1u);
 }
 
-/* ---- Mail --------------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Mail
+ * ---------------------------------------------------------------------------------------------------------------------------------------------
+ */
 
 struct letter {
     struct gm_mail mail;
@@ -184,9 +218,11 @@ struct post_office {
 };
 static struct post_office office;
 
-static void letter_deliver(struct gm_mail *mail) {
+static void letter_deliver(struct gm_mail *mail)
+{
     struct letter *letter = GM_CONTAINER_OF(mail, struct letter, mail);
-    if (letter->number != office.next[letter->from]++) office.disorder++;
+    if (letter->number != office.next[letter->from]++)
+        office.disorder++;
     office.received++;
 }
 struct wish {
@@ -195,7 +231,8 @@ struct wish {
 };
 static struct wish wishes[3];
 /* Sends some, then asks itself by mail to go on: many turns, chains of all lengths. */
-static void send_some(struct gm_mail *mail) {
+static void send_some(struct gm_mail *mail)
+{
     struct wish *wish = GM_CONTAINER_OF(mail, struct wish, mail);
     struct gm_ring *ring = gm_rings_get(office.rings, wish->ring);
     uint32_t some = office.sent[wish->ring] % 17u;
@@ -203,31 +240,38 @@ static void send_some(struct gm_mail *mail) {
         struct letter *letter = &office.letters[wish->ring][office.sent[wish->ring]++];
         gm_ring_mail(ring, 0, &letter->mail);
     }
-    if (office.sent[wish->ring] < LETTERS) gm_ring_mail(ring, wish->ring, &wish->mail);
+    if (office.sent[wish->ring] < LETTERS)
+        gm_ring_mail(ring, wish->ring, &wish->mail);
 }
-static void begin_sending(struct gm_ring *ring, void *arg) {
+static void begin_sending(struct gm_ring *ring, void *arg)
+{
     (void)arg;
     uint32_t index = gm_ring_index(ring);
     wishes[index] = (struct wish){.mail.deliver = send_some, .ring = index};
     gm_ring_mail(ring, index, &wishes[index].mail);
 }
 
-CASE(mail_arrives_once_and_in_order) {
+CASE(mail_arrives_once_and_in_order)
+{
     memset(&office, 0, sizeof office);
     office.rings = start(variant, 3, MEMORY);
     for (uint32_t from = 0; from < 3; from++) {
         office.letters[from] = calloc(LETTERS, sizeof(struct letter));
-        for (uint32_t i = 0; i < LETTERS; i++) office.letters[from][i] = (struct letter){.mail.deliver = letter_deliver, .from = from, .number = i};
+        for (uint32_t i = 0; i < LETTERS; i++)
+            office.letters[from][i] =
+                (struct letter){.mail.deliver = letter_deliver, .from = from, .number = i};
     }
     on_ring(office.rings, 1, begin_sending, NULL);
     on_ring(office.rings, 2, begin_sending, NULL);
     /* The test's own thread is the third sender. */
-    for (uint32_t i = 0; i < LETTERS; i++) gm_rings_mail(office.rings, 0, &office.letters[0][i].mail);
+    for (uint32_t i = 0; i < LETTERS; i++)
+        gm_rings_mail(office.rings, 0, &office.letters[0][i].mail);
     WAIT_UNTIL(office.received == 3 * LETTERS);
     cr_assert_eq(office.disorder, 0u);
     gm_rings_stop(office.rings);
     gm_rings_join(office.rings);
-    for (uint32_t from = 0; from < 3; from++) free(office.letters[from]);
+    for (uint32_t from = 0; from < 3; from++)
+        free(office.letters[from]);
 }
 
 /* Two rings that sleep between letters wake each other, every time. */
@@ -237,7 +281,8 @@ struct ball {
     uint32_t at, left;
     _Atomic bool done;
 };
-static void ball_deliver(struct gm_mail *mail) {
+static void ball_deliver(struct gm_mail *mail)
+{
     struct ball *ball = GM_CONTAINER_OF(mail, struct ball, mail);
     struct gm_ring *ring = gm_rings_get(ball->rings, ball->at);
     if (ball->left-- == 0) {
@@ -247,7 +292,8 @@ static void ball_deliver(struct gm_mail *mail) {
     ball->at = 1 - ball->at;
     gm_ring_mail(ring, ball->at, &ball->mail);
 }
-CASE(sleeping_rings_wake_each_other) {
+CASE(sleeping_rings_wake_each_other)
+{
     struct ball ball = {.mail.deliver = ball_deliver, .left = 3000};
     ball.rings = start(variant, 2, MEMORY);
     gm_rings_mail(ball.rings, 0, &ball.mail);
@@ -256,7 +302,9 @@ CASE(sleeping_rings_wake_each_other) {
     finish(ball.rings);
 }
 
-/* ---- Buffers that travel ---------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Buffers that travel
+ * ----------------------------------------------------------------------------------------------------------------------------------
+ */
 
 struct parcel {
     struct gm_mail mail;
@@ -274,36 +322,44 @@ struct carrier {
     _Atomic uint32_t closed, wrong;
 };
 static struct carrier carrier;
-static void parcel_deliver(struct gm_mail *mail) {
+static void parcel_deliver(struct gm_mail *mail)
+{
     struct parcel *parcel = GM_CONTAINER_OF(mail, struct parcel, mail);
-    if (!is_pattern(parcel->slice.data, carrier.at, parcel->slice.len)) carrier.wrong++;
+    if (!is_pattern(parcel->slice.data, carrier.at, parcel->slice.len))
+        carrier.wrong++;
     carrier.at += parcel->slice.len;
     uint64_t sum = carrier.at;
     gm_slice_put(parcel->slice); /* foreign: goes home by mail */
     carrier.checked = sum;
 }
-static void carry(struct gm_sock *sock, gm_slice slice) {
+static void carry(struct gm_sock *sock, gm_slice slice)
+{
     struct parcel *parcel = &carrier.parcels[carrier.sent++];
     cr_assert_leq(carrier.sent, 4096u);
     *parcel = (struct parcel){.mail.deliver = parcel_deliver, .slice = slice};
     gm_ring_mail(sock->ring, 1, &parcel->mail);
 }
-static void carrier_closed(struct gm_sock *sock) {
+static void carrier_closed(struct gm_sock *sock)
+{
     (void)sock;
     carrier.closed++;
 }
-static void carrier_ended(struct gm_sock *sock, int error) {
+static void carrier_ended(struct gm_sock *sock, int error)
+{
     (void)error;
     gm_sock_close(sock, false);
 }
-static const struct gm_sock_ops carrier_ops = {.on_recv = carry, .on_closed = carrier_closed, .on_recv_end = carrier_ended};
-static void open_carrier(struct gm_ring *ring, void *arg) {
+static const struct gm_sock_ops carrier_ops = {
+    .on_recv = carry, .on_closed = carrier_closed, .on_recv_end = carrier_ended};
+static void open_carrier(struct gm_ring *ring, void *arg)
+{
     (void)arg;
     cr_assert(gm_sock_open(ring, &carrier.sock, carrier.fd, &carrier_ops) == 0);
     gm_sock_recv(&carrier.sock, GM_POOL_CLIENT, GM_RECV_UNLIMITED);
 }
 /* More bytes than the pool holds, read on one ring and released on another. */
-CASE(foreign_buffers_come_home) {
+CASE(foreign_buffers_come_home)
+{
     memset(&carrier, 0, sizeof carrier);
     carrier.rings = start(variant, 2, GM_RING_MEMORY_MIN);
     int fd[2];
@@ -313,7 +369,8 @@ CASE(foreign_buffers_come_home) {
     size_t total = 4u << 20;
     for (size_t at = 0; at < total; at += 8192) {
         write_pattern(fd[0], at, 8192);
-        while (at + 8192 - carrier.checked > 512u << 10) short_pause(); /* at most half the pool is travelling */
+        while (at + 8192 - carrier.checked > 512u << 10)
+            short_pause(); /* at most half the pool is travelling */
     }
     WAIT_UNTIL(carrier.checked == total);
     cr_assert_eq(carrier.wrong, 0u);
@@ -322,7 +379,8 @@ CASE(foreign_buffers_come_home) {
     finish(carrier.rings);
 }
 
-/* Ring 1 holds ring 0's buffers and sleeps; when ring 0 runs short, it is woken, moves them into blocks of its own, and all bytes arrive. */
+/* Ring 1 holds ring 0's buffers and sleeps; when ring 0 runs short, it is woken, moves them into
+ * blocks of its own, and all bytes arrive. */
 struct hoard {
     struct gm_chain chain; /* ring 1 */
     struct gm_holder holder;
@@ -331,46 +389,55 @@ struct hoard {
     _Atomic uint32_t evacuated;
 };
 static struct hoard hoard;
-static void hoard_evacuate(struct gm_holder *holder) {
+static void hoard_evacuate(struct gm_holder *holder)
+{
     (void)holder;
     gm_ring_evacuate(hoard.ring, &hoard.chain);
     hoard.evacuated++;
 }
-static void hoard_begin(struct gm_ring *ring, void *arg) {
+static void hoard_begin(struct gm_ring *ring, void *arg)
+{
     (void)arg;
     hoard.ring = ring;
     gm_holder_init(&hoard.holder, hoard_evacuate);
     gm_ring_hold(ring, &hoard.holder);
 }
-static void hoard_deliver(struct gm_mail *mail) {
+static void hoard_deliver(struct gm_mail *mail)
+{
     struct parcel *parcel = GM_CONTAINER_OF(mail, struct parcel, mail);
     uint64_t len = parcel->slice.len;
     cr_assert(gm_chain_push(&hoard.chain, gm_ring_segs(hoard.ring), parcel->slice) == 0);
     carrier.checked += len;
 }
-static void hoard_end(struct gm_ring *ring, void *arg) {
+static void hoard_end(struct gm_ring *ring, void *arg)
+{
     (void)arg;
     while (hoard.chain.count > 0) {
         gm_slice slice = gm_chain_pop(&hoard.chain, gm_ring_segs(ring));
-        if (!is_pattern(slice.data, hoard.checked, slice.len)) carrier.wrong++;
+        if (!is_pattern(slice.data, hoard.checked, slice.len))
+            carrier.wrong++;
         hoard.checked += slice.len;
         gm_slice_put(slice);
     }
     gm_ring_unhold(&hoard.holder);
 }
-static void carry_to_hoard(struct gm_sock *sock, gm_slice slice) {
+static void carry_to_hoard(struct gm_sock *sock, gm_slice slice)
+{
     struct parcel *parcel = &carrier.parcels[carrier.sent++];
     cr_assert_leq(carrier.sent, 4096u);
     *parcel = (struct parcel){.mail.deliver = hoard_deliver, .slice = slice};
     gm_ring_mail(sock->ring, 1, &parcel->mail);
 }
-static const struct gm_sock_ops hoarder_ops = {.on_recv = carry_to_hoard, .on_closed = carrier_closed, .on_recv_end = carrier_ended};
-static void open_hoarder(struct gm_ring *ring, void *arg) {
+static const struct gm_sock_ops hoarder_ops = {
+    .on_recv = carry_to_hoard, .on_closed = carrier_closed, .on_recv_end = carrier_ended};
+static void open_hoarder(struct gm_ring *ring, void *arg)
+{
     (void)arg;
     cr_assert(gm_sock_open(ring, &carrier.sock, carrier.fd, &hoarder_ops) == 0);
     gm_sock_recv(&carrier.sock, GM_POOL_CLIENT, GM_RECV_UNLIMITED);
 }
-CASE(foreign_holders_are_evacuated) {
+CASE(foreign_holders_are_evacuated)
+{
     memset(&carrier, 0, sizeof carrier);
     memset(&hoard, 0, sizeof hoard);
     carrier.rings = start(variant, 2, GM_RING_MEMORY_MIN);
@@ -380,7 +447,8 @@ CASE(foreign_holders_are_evacuated) {
     on_ring(carrier.rings, 1, hoard_begin, NULL);
     on_ring(carrier.rings, 0, open_hoarder, NULL);
     size_t total = 2u << 20; /* twice ring 0's pool */
-    for (size_t at = 0; at < total; at += 8192) write_pattern(fd[0], at, 8192);
+    for (size_t at = 0; at < total; at += 8192)
+        write_pattern(fd[0], at, 8192);
     WAIT_UNTIL(carrier.checked == total);
     cr_assert_gt(hoard.evacuated, 0u);
     on_ring(carrier.rings, 1, hoard_end, NULL);
@@ -391,39 +459,47 @@ CASE(foreign_holders_are_evacuated) {
     finish(carrier.rings);
 }
 
-/* ---- Turns ------------------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Turns
+ * -------------------------------------------------------------------------------------------------------------------------------------------------
+ */
 
 static char story[64];
 static struct gm_task first_soon, second_soon, a_flush;
 static struct gm_timer a_timer;
 static struct gm_ring *story_ring;
 static _Atomic bool told;
-static void tell(const char *word) {
+static void tell(const char *word)
+{
     size_t len = strlen(story);
     (void)snprintf(story + len, sizeof story - len, "%s", word);
 }
-static void run_second(struct gm_task *task) {
+static void run_second(struct gm_task *task)
+{
     (void)task;
     tell("second ");
 }
-static void run_first(struct gm_task *task) {
+static void run_first(struct gm_task *task)
+{
     (void)task;
     tell("first ");
     gm_ring_soon(story_ring, &second_soon);
     gm_ring_soon(story_ring, &second_soon);
 }
-static void run_flush(struct gm_task *task) {
+static void run_flush(struct gm_task *task)
+{
     (void)task;
     tell("flush ");
     told = true;
 }
-static void on_timer(struct gm_timer *timer) {
+static void on_timer(struct gm_timer *timer)
+{
     (void)timer;
     tell("timer ");
     gm_ring_flush(story_ring, &a_flush);
     gm_ring_soon(story_ring, &first_soon);
 }
-static void begin_story(struct gm_ring *ring, void *arg) {
+static void begin_story(struct gm_ring *ring, void *arg)
+{
     (void)arg;
     story_ring = ring;
     gm_task_init(&first_soon, run_first);
@@ -433,7 +509,8 @@ static void begin_story(struct gm_ring *ring, void *arg) {
     gm_timer_set(ring, &a_timer, gm_ring_now_ns(ring) + 10000000u);
     tell("begin ");
 }
-Test(rings, order_of_a_turn) {
+Test(rings, order_of_a_turn)
+{
     struct gm_rings *rings = start(&variants[0], 1, MEMORY);
     on_ring(rings, 0, begin_story, NULL);
     WAIT_UNTIL(told);
@@ -444,21 +521,25 @@ Test(rings, order_of_a_turn) {
 static uint64_t gaps[2];
 static _Atomic uint32_t gap_step;
 static struct gm_timer gap_timer;
-static void note_gap(struct gm_timer *timer) {
+static void note_gap(struct gm_timer *timer)
+{
     struct gm_ring *ring = story_ring;
     (void)timer;
     gaps[gap_step] = gm_ring_gap_ns(ring);
     gap_step++; /* only now may the test look */
-    if (gap_step < 2) gm_timer_set(ring, &gap_timer, gm_ring_now_ns(ring) + 10000000u);
+    if (gap_step < 2)
+        gm_timer_set(ring, &gap_timer, gm_ring_now_ns(ring) + 10000000u);
 }
-static void be_away(struct gm_ring *ring, void *arg) {
+static void be_away(struct gm_ring *ring, void *arg)
+{
     (void)arg;
     story_ring = ring;
     gm_timer_init(&gap_timer, note_gap);
     gm_timer_set(ring, &gap_timer, gm_ring_now_ns(ring) + 10000000u);
     usleep(1200000);
 }
-Test(rings, a_long_turn_is_told) {
+Test(rings, a_long_turn_is_told)
+{
     struct gm_rings *rings = start(&variants[0], 1, MEMORY);
     on_ring(rings, 0, be_away, NULL);
     WAIT_UNTIL(gap_step == 2);
@@ -467,31 +548,44 @@ Test(rings, a_long_turn_is_told) {
     finish(rings);
 }
 
-static void draw(struct gm_ring *ring, void *arg) {
+static void draw(struct gm_ring *ring, void *arg)
+{
     uint8_t *out = arg;
-    for (unsigned i = 0; i < 3; i++) gm_ring_random(ring, out + i * 3000u, 3000);
+    for (unsigned i = 0; i < 3; i++)
+        gm_ring_random(ring, out + i * 3000u, 3000);
 }
-Test(rings, random_bytes_are_not_repeated) {
+Test(rings, random_bytes_are_not_repeated)
+{
     struct gm_rings *rings = start(&variants[0], 1, MEMORY);
     static uint8_t bytes[9000];
     uint32_t histogram[256] = {0};
     on_ring(rings, 0, draw, bytes);
-    for (unsigned i = 0; i < sizeof bytes; i++) histogram[bytes[i]]++;
-    for (unsigned i = 0; i < 256; i++) cr_assert(histogram[i] > 5 && histogram[i] < 90, "byte %u: %u times", i, histogram[i]);
-    for (unsigned i = 0; i + 32 < sizeof bytes; i += 16) cr_assert(memcmp(bytes + i, bytes + i + 16, 16) != 0);
+    for (unsigned i = 0; i < sizeof bytes; i++)
+        histogram[bytes[i]]++;
+    for (unsigned i = 0; i < 256; i++)
+        cr_assert(histogram[i] > 5 && histogram[i] < 90, "byte %u: %u times", i, histogram[i]);
+    for (unsigned i = 0; i + 32 < sizeof bytes; i += 16)
+        cr_assert(memcmp(bytes + i, bytes + i + 16, 16) != 0);
     cr_assert(memcmp(bytes, bytes + 3000, 16) != 0 && memcmp(bytes, bytes + 6000, 16) != 0);
     finish(rings);
 }
 
-/* ---- Addresses ----------------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Addresses
+ * -----------------------------------------------------------------------------------------------------------------------------------------------
+ */
 
-Test(addr, text_and_length) {
+Test(addr, text_and_length)
+{
     char text[160];
-    union gm_addr a = {.in = {.sin_family = AF_INET, .sin_port = htons(80), .sin_addr.s_addr = htonl(0xc0000201u)}};
+    union gm_addr a = {.in = {.sin_family = AF_INET,
+                              .sin_port = htons(80),
+                              .sin_addr.s_addr = htonl(0xc0000201u)}};
     gm_addr_text(&a, text, sizeof text);
     cr_assert_str_eq(text, "192.0.2.1:80");
     cr_assert_eq(gm_addr_len(&a), sizeof(struct sockaddr_in));
-    a = (union gm_addr){.in6 = {.sin6_family = AF_INET6, .sin6_port = htons(443), .sin6_addr = IN6ADDR_LOOPBACK_INIT}};
+    a = (union gm_addr){.in6 = {.sin6_family = AF_INET6,
+                                .sin6_port = htons(443),
+                                .sin6_addr = IN6ADDR_LOOPBACK_INIT}};
     gm_addr_text(&a, text, sizeof text);
     cr_assert_str_eq(text, "[::1]:443");
     cr_assert_eq(gm_addr_len(&a), sizeof(struct sockaddr_in6));

@@ -1,5 +1,6 @@
-/* Ten thousand seeds of an echo under faults: every client gets its bytes back or is told that it did not, every socket is closed once, no
- * buffer stays held. A failing seed is printed and replays by itself. */
+/* Ten thousand seeds of an echo under faults: every client gets its bytes back or is told that it
+ * did not, every socket is closed once, no buffer stays held. A failing seed is printed and replays
+ * by itself. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,17 +9,21 @@
 
 #define SECOND 1000000000ull
 
-static uint64_t first_seed(void) {
+static uint64_t first_seed(void)
+{
     const char *text = getenv("GM_SIM_SEED");
     return text == NULL ? 1 : strtoull(text, NULL, 0);
 }
-static uint64_t seed_count(uint64_t otherwise) {
+static uint64_t seed_count(uint64_t otherwise)
+{
     const char *text = getenv("GM_SIM_SEEDS");
     return text == NULL ? otherwise : strtoull(text, NULL, 0);
 }
 
-/* A network and a plan drawn from the seed, so that small buffers, tiny segments and long delays all meet. */
-static struct echo_result run_seed(uint64_t seed, bool faults, uint64_t *hash) {
+/* A network and a plan drawn from the seed, so that small buffers, tiny segments and long delays
+ * all meet. */
+static struct echo_result run_seed(uint64_t seed, bool faults, uint64_t *hash)
+{
     struct gm_sim *sim = gm_sim_new(seed);
     struct gm_sim_profile profile;
     gm_sim_profile_default(&profile);
@@ -44,9 +49,13 @@ static struct echo_result run_seed(uint64_t seed, bool faults, uint64_t *hash) {
                              .hand_over = gm_sim_rand(sim, 2) == 0};
     gm_sim_set_profile(sim, &profile);
     struct echo_result result = echo_run(&plan);
-    if (!result.done || result.complete + result.told != plan.conns || gm_sim_open_count(sim) != 0) {
-        (void)fprintf(stderr, "seed %llu: done %d, complete %u, told %u of %u, %u connections open at %.6f s\n", (unsigned long long)seed,
-                      result.done, result.complete, result.told, plan.conns, gm_sim_open_count(sim), (double)gm_sim_now(sim) / 1e9);
+    if (!result.done || result.complete + result.told != plan.conns ||
+        gm_sim_open_count(sim) != 0) {
+        (void)fprintf(
+            stderr,
+            "seed %llu: done %d, complete %u, told %u of %u, %u connections open at %.6f s\n",
+            (unsigned long long)seed, result.done, result.complete, result.told, plan.conns,
+            gm_sim_open_count(sim), (double)gm_sim_now(sim) / 1e9);
         result.done = false;
     }
     *hash = gm_sim_hash(sim);
@@ -54,17 +63,21 @@ static struct echo_result run_seed(uint64_t seed, bool faults, uint64_t *hash) {
     return result;
 }
 
-Test(sim_faults, calm_seeds_complete, .timeout = 300) {
+Test(sim_faults, calm_seeds_complete, .timeout = 300)
+{
     uint64_t first = first_seed(), count = seed_count(1000), hash;
     for (uint64_t seed = first; seed < first + count; seed++) {
         struct echo_result result = run_seed(seed, false, &hash);
         cr_assert(result.done, "seed %llu", (unsigned long long)seed);
-        cr_assert(result.told == 0, "seed %llu: a calm network lost something", (unsigned long long)seed);
+        cr_assert(result.told == 0, "seed %llu: a calm network lost something",
+                  (unsigned long long)seed);
     }
 }
 
-Test(sim_faults, ten_thousand_seeds, .timeout = 600) {
-    uint64_t first = first_seed(), count = seed_count(10000), hash, complete = 0, told = 0, refused = 0, moved = 0;
+Test(sim_faults, ten_thousand_seeds, .timeout = 600)
+{
+    uint64_t first = first_seed(), count = seed_count(10000), hash, complete = 0, told = 0,
+             refused = 0, moved = 0;
     for (uint64_t seed = first; seed < first + count; seed++) {
         struct echo_result result = run_seed(seed, true, &hash);
         cr_assert(result.done, "seed %llu", (unsigned long long)seed);
@@ -73,19 +86,24 @@ Test(sim_faults, ten_thousand_seeds, .timeout = 600) {
         refused += result.connects_failed;
         moved += result.handed_over;
     }
-    (void)fprintf(stderr, "%llu complete, %llu told, %llu refused, %llu handed over\n", (unsigned long long)complete, (unsigned long long)told,
+    (void)fprintf(stderr, "%llu complete, %llu told, %llu refused, %llu handed over\n",
+                  (unsigned long long)complete, (unsigned long long)told,
                   (unsigned long long)refused, (unsigned long long)moved);
-    if (count < 1000) return;
+    if (count < 1000)
+        return;
     /* The faults do strike, and do not strike everything. */
-    cr_assert(complete > count / 4 && told > count / 4 && refused > count / 100 && moved > count / 10);
+    cr_assert(complete > count / 4 && told > count / 4 && refused > count / 100 &&
+              moved > count / 10);
 }
 
-Test(sim_faults, a_seed_replays, .timeout = 120) {
+Test(sim_faults, a_seed_replays, .timeout = 120)
+{
     for (uint64_t seed = 1; seed <= 200; seed++) {
         uint64_t one, two, other;
         struct echo_result a = run_seed(seed, true, &one), b = run_seed(seed, true, &two);
         (void)run_seed(seed + 1000, true, &other);
-        cr_assert(a.done && b.done && one == two && a.bytes == b.bytes && a.complete == b.complete, "seed %llu", (unsigned long long)seed);
+        cr_assert(a.done && b.done && one == two && a.bytes == b.bytes && a.complete == b.complete,
+                  "seed %llu", (unsigned long long)seed);
         cr_assert(one != other);
     }
 }

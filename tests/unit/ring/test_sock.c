@@ -22,30 +22,37 @@ struct args {
     bool reset;
 };
 
-static void do_open(struct gm_ring *ring, void *arg) {
+static void do_open(struct gm_ring *ring, void *arg)
+{
     struct args *a = arg;
     rec_open(a->rec, ring, a->fd);
-    if (a->grant > 0) gm_sock_recv(&a->rec->sock, a->pool, a->grant);
+    if (a->grant > 0)
+        gm_sock_recv(&a->rec->sock, a->pool, a->grant);
 }
-static void do_grant(struct gm_ring *ring, void *arg) {
+static void do_grant(struct gm_ring *ring, void *arg)
+{
     struct args *a = arg;
     (void)ring;
     gm_sock_recv(&a->rec->sock, a->pool, a->grant);
 }
-static void do_close(struct gm_ring *ring, void *arg) {
+static void do_close(struct gm_ring *ring, void *arg)
+{
     struct args *a = arg;
     (void)ring;
     gm_sock_close(&a->rec->sock, a->reset);
 }
-static void do_pump(struct gm_ring *ring, void *arg) {
+static void do_pump(struct gm_ring *ring, void *arg)
+{
     (void)ring;
     rec_pump(((struct args *)arg)->rec);
 }
-static void do_shutdown(struct gm_ring *ring, void *arg) {
+static void do_shutdown(struct gm_ring *ring, void *arg)
+{
     (void)ring;
     gm_sock_shutdown(&((struct args *)arg)->rec->sock);
 }
-static void do_drop(struct gm_ring *ring, void *arg) {
+static void do_drop(struct gm_ring *ring, void *arg)
+{
     struct rec *rec = ((struct args *)arg)->rec;
     gm_chain_clear(&rec->held, gm_ring_segs(ring));
 }
@@ -55,25 +62,29 @@ struct answer {
     bool sending;
     uint64_t left;
 };
-static void do_ask(struct gm_ring *ring, void *arg) {
+static void do_ask(struct gm_ring *ring, void *arg)
+{
     struct answer *answer = arg;
     (void)ring;
     answer->sending = gm_sock_sending(&answer->rec->sock);
     answer->left = gm_sock_recv_left(&answer->rec->sock);
 }
-static struct answer ask(struct gm_rings *rings, struct rec *rec) {
+static struct answer ask(struct gm_rings *rings, struct rec *rec)
+{
     struct answer answer = {.rec = rec};
     on_ring(rings, 0, do_ask, &answer);
     return answer;
 }
 
-static void close_and_wait(struct gm_rings *rings, struct args *a) {
+static void close_and_wait(struct gm_rings *rings, struct args *a)
+{
     on_ring(rings, 0, do_close, a);
     WAIT_UNTIL(a->rec->closes == 1);
 }
 
 /* Reads until `len` bytes are there. */
-static void read_all(int fd, uint8_t *to, size_t len) {
+static void read_all(int fd, uint8_t *to, size_t len)
+{
     while (len > 0) {
         struct pollfd p = {fd, POLLIN, 0};
         cr_assert(poll(&p, 1, 10000) == 1, "%zu bytes missing", len);
@@ -84,7 +95,8 @@ static void read_all(int fd, uint8_t *to, size_t len) {
     }
 }
 
-CASE(echo) {
+CASE(echo)
+{
     struct gm_rings *rings = start(variant, 1, MEMORY);
     struct rec *rec = rec_new(rings);
     rec->echo = true;
@@ -110,7 +122,8 @@ CASE(echo) {
 }
 
 /* Never a byte more than granted, whatever the sizes, with more bytes waiting than any grant. */
-CASE(grants_are_exact) {
+CASE(grants_are_exact)
+{
     struct gm_rings *rings = start(variant, 1, MEMORY);
     struct rec *rec = rec_new(rings);
     int fd[2];
@@ -120,7 +133,8 @@ CASE(grants_are_exact) {
     write_pattern(fd[0], 0, 300000);
     usleep(2000);
     cr_assert_eq(rec->bytes, 0u, "received without a grant");
-    static const uint64_t grants[] = {1, 2, 10, 1000, 16383, 16384, 16385, 100, 40000, 5, 70000, 65536};
+    static const uint64_t grants[] = {1,     2,   10,    1000, 16383, 16384,
+                                      16385, 100, 40000, 5,    70000, 65536};
     uint64_t granted = 0;
     for (unsigned i = 0; i < sizeof grants / sizeof grants[0]; i++) {
         a.grant = grants[i];
@@ -143,7 +157,8 @@ CASE(grants_are_exact) {
 }
 
 /* Grants that arrive while earlier ones are armed add up, no more and no less. */
-CASE(grants_add_up_under_way) {
+CASE(grants_add_up_under_way)
+{
     struct gm_rings *rings = start(variant, 1, MEMORY);
     struct rec *rec = rec_new(rings);
     int fd[2];
@@ -156,7 +171,8 @@ CASE(grants_add_up_under_way) {
         on_ring(rings, 0, do_grant, &a);
         granted += a.grant;
         write_pattern(fd[0], i * 500u, 500);
-        if (i % 7 == 0) usleep(200);
+        if (i % 7 == 0)
+            usleep(200);
         cr_assert_leq(rec->bytes, granted);
     }
     uint64_t want = granted < 100000u ? granted : 100000u;
@@ -171,7 +187,8 @@ CASE(grants_add_up_under_way) {
 }
 
 /* A paused socket hears of its peer's going, with bytes unread; the end itself comes after them. */
-CASE(hangup_while_paused) {
+CASE(hangup_while_paused)
+{
     struct gm_rings *rings = start(variant, 1, MEMORY);
     struct rec *rec = rec_new(rings);
     int fd[2];
@@ -194,8 +211,10 @@ CASE(hangup_while_paused) {
     rec_free(rec);
 }
 
-/* The peer goes while a receive is armed; the grant ends exactly with the bytes: then the pause must tell. */
-CASE(hangup_seen_before_pause) {
+/* The peer goes while a receive is armed; the grant ends exactly with the bytes: then the pause
+ * must tell. */
+CASE(hangup_seen_before_pause)
+{
     struct gm_rings *rings = start(variant, 1, MEMORY);
     struct rec *rec = rec_new(rings);
     int fd[2];
@@ -218,7 +237,8 @@ CASE(hangup_seen_before_pause) {
 }
 
 /* A peer that does not read: sends come back short, at once, and writable follows when it reads. */
-CASE(short_sends) {
+CASE(short_sends)
+{
     struct gm_rings *rings = start(variant, 1, MEMORY);
     struct rec *rec = rec_new(rings);
     int fd[2];
@@ -226,7 +246,8 @@ CASE(short_sends) {
     tcp_pair(fd);
     struct args a = {.rec = rec, .fd = fd[1]};
     rec->source = malloc(total);
-    for (size_t i = 0; i < total; i++) rec->source[i] = pattern(i);
+    for (size_t i = 0; i < total; i++)
+        rec->source[i] = pattern(i);
     rec->to_send = total;
     on_ring(rings, 0, do_open, &a);
     on_ring(rings, 0, do_pump, &a);
@@ -251,7 +272,8 @@ CASE(short_sends) {
     rec_free(rec);
 }
 
-CASE(close_with_reset_and_without) {
+CASE(close_with_reset_and_without)
+{
     struct gm_rings *rings = start(variant, 1, MEMORY);
     for (int reset = 0; reset < 2; reset++) {
         struct rec *rec = rec_new(rings);
@@ -264,8 +286,10 @@ CASE(close_with_reset_and_without) {
         struct pollfd p = {fd[0], POLLIN, 0};
         cr_assert(poll(&p, 1, 5000) == 1);
         ssize_t n = recv(fd[0], &byte, 1, 0);
-        if (reset) cr_assert(n < 0 && errno == ECONNRESET, "%zd %d", n, errno);
-        else cr_assert_eq(n, 0);
+        if (reset)
+            cr_assert(n < 0 && errno == ECONNRESET, "%zd %d", n, errno);
+        else
+            cr_assert_eq(n, 0);
         cr_assert_eq(rec->ends, 0u, "only on_closed is told");
         close(fd[0]);
         rec_free(rec);
@@ -274,7 +298,8 @@ CASE(close_with_reset_and_without) {
 }
 
 /* The peer resets: receiving ends with the error, sending fails with it. */
-CASE(peer_resets) {
+CASE(peer_resets)
+{
     struct gm_rings *rings = start(variant, 1, MEMORY);
     struct rec *rec = rec_new(rings);
     int fd[2];
@@ -297,7 +322,8 @@ CASE(peer_resets) {
 }
 
 /* Closing in the midst of everything: receives, a short send, a watch. */
-CASE(close_under_load) {
+CASE(close_under_load)
+{
     struct gm_rings *rings = start(variant, 1, MEMORY);
     for (int round = 0; round < 30; round++) {
         struct rec *rec = rec_new(rings);
@@ -305,11 +331,15 @@ CASE(close_under_load) {
         tcp_pair(fd);
         rec->source = calloc(1, 8u << 20);
         rec->to_send = 8u << 20;
-        struct args a = {.rec = rec, .fd = fd[1], .grant = round % 3 == 0 ? 1000u : GM_RECV_UNLIMITED, .reset = round % 2 == 0};
+        struct args a = {.rec = rec,
+                         .fd = fd[1],
+                         .grant = round % 3 == 0 ? 1000u : GM_RECV_UNLIMITED,
+                         .reset = round % 2 == 0};
         on_ring(rings, 0, do_open, &a);
         on_ring(rings, 0, do_pump, &a);
         write_pattern(fd[0], 0, 50000);
-        if (round % 4 == 0) usleep(1000);
+        if (round % 4 == 0)
+            usleep(1000);
         close_and_wait(rings, &a);
         usleep(100);
         cr_assert_eq(rec->closes, 1u);
@@ -319,15 +349,20 @@ CASE(close_under_load) {
     finish(rings);
 }
 
-/* ---- Hand-over --------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Hand-over
+ * ---------------------------------------------------------------------------------------------------------------------------------------
+ */
 
-static void do_detach(struct gm_ring *ring, void *arg) {
+static void do_detach(struct gm_ring *ring, void *arg)
+{
     (void)ring;
     gm_sock_detach(&((struct args *)arg)->rec->sock);
 }
 
-/* A socket wanders between two rings while its peer writes: no byte is lost, doubled or reordered. */
-CASE(detach_and_adopt_under_load) {
+/* A socket wanders between two rings while its peer writes: no byte is lost, doubled or reordered.
+ */
+CASE(detach_and_adopt_under_load)
+{
     struct gm_rings *rings = start(variant, 2, MEMORY);
     int fd[2];
     tcp_pair(fd);
@@ -357,10 +392,14 @@ CASE(detach_and_adopt_under_load) {
     rec_free(rec);
 }
 
-/* ---- Memory --------------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Memory
+ * ---------------------------------------------------------------------------------------------------------------------------------------------
+ */
 
-/* Sockets that hold everything they receive use up the pool; receiving stops without loss and goes on when buffers come back. */
-CASE(starvation_and_recovery) {
+/* Sockets that hold everything they receive use up the pool; receiving stops without loss and goes
+ * on when buffers come back. */
+CASE(starvation_and_recovery)
+{
     enum { SOCKS = 8 };
     struct gm_rings *rings = start(variant, 1, GM_RING_MEMORY_MIN);
     struct rec *rec[SOCKS];
@@ -382,7 +421,8 @@ CASE(starvation_and_recovery) {
         before = sum;
         usleep(50000);
         sum = 0;
-        for (int i = 0; i < SOCKS; i++) sum += rec[i]->bytes;
+        for (int i = 0; i < SOCKS; i++)
+            sum += rec[i]->bytes;
     } while (sum != before);
     cr_assert_lt(sum, SOCKS * each, "the pool was large enough: nothing tested");
     cr_assert_gt(gm_counter_sum(gm_rings_counters(rings), GM_COUNTER_RECV_STARVED), 0u);
@@ -404,9 +444,13 @@ CASE(starvation_and_recovery) {
     finish(rings);
 }
 
-static void do_hold(struct gm_ring *ring, void *arg) { gm_ring_hold(ring, &((struct args *)arg)->rec->holder); }
+static void do_hold(struct gm_ring *ring, void *arg)
+{
+    gm_ring_hold(ring, &((struct args *)arg)->rec->holder);
+}
 
-static void do_check_held(struct gm_ring *ring, void *arg) {
+static void do_check_held(struct gm_ring *ring, void *arg)
+{
     struct rec *rec = ((struct args *)arg)->rec;
     uint64_t at = 0;
     cr_assert_eq(rec->held.bytes, rec->bytes);
@@ -420,7 +464,8 @@ static void do_check_held(struct gm_ring *ring, void *arg) {
 }
 
 /* Registered holders are moved into blocks: bytes and order stay, and the pool never runs dry. */
-CASE(evacuation_keeps_bytes_and_order) {
+CASE(evacuation_keeps_bytes_and_order)
+{
     struct gm_rings *rings = start(variant, 1, GM_RING_MEMORY_MIN);
     struct rec *rec = rec_new(rings);
     rec->keep = true;
@@ -430,7 +475,8 @@ CASE(evacuation_keeps_bytes_and_order) {
     on_ring(rings, 0, do_open, &a);
     on_ring(rings, 0, do_hold, &a);
     size_t total = 2u << 20; /* twice the pool */
-    for (size_t at = 0; at < total; at += 3333) write_pattern(fd[0], at, total - at < 3333 ? total - at : 3333);
+    for (size_t at = 0; at < total; at += 3333)
+        write_pattern(fd[0], at, total - at < 3333 ? total - at : 3333);
     WAIT_UNTIL(rec->bytes == total);
     cr_assert_gt(gm_counter_sum(gm_rings_counters(rings), GM_COUNTER_EVACUATIONS), 0u);
     on_ring(rings, 0, do_check_held, &a);
@@ -440,7 +486,9 @@ CASE(evacuation_keeps_bytes_and_order) {
     rec_free(rec);
 }
 
-/* ---- Connections ------------------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- Connections
+ * ------------------------------------------------------------------------------------------------------------------------------------------
+ */
 
 struct listening {
     struct gm_listener listener;
@@ -451,20 +499,27 @@ struct listening {
     int result;
     uint16_t port;
 };
-static void on_accept(struct gm_listener *listener, int fd) {
+static void on_accept(struct gm_listener *listener, int fd)
+{
     struct listening *l = GM_CONTAINER_OF(listener, struct listening, listener);
     l->fds[l->accepted] = fd;
     l->accepted++;
 }
-static void on_listener_closed(struct gm_listener *listener) { GM_CONTAINER_OF(listener, struct listening, listener)->closed++; }
-static void do_listen(struct gm_ring *ring, void *arg) {
+static void on_listener_closed(struct gm_listener *listener)
+{
+    GM_CONTAINER_OF(listener, struct listening, listener)->closed++;
+}
+static void do_listen(struct gm_ring *ring, void *arg)
+{
     struct listening *l = arg;
     l->listener.on_accept = on_accept;
     l->listener.on_closed = on_listener_closed;
     l->result = gm_listener_open(ring, &l->listener, &l->addr);
-    if (l->result == 0) l->port = gm_listener_port(&l->listener);
+    if (l->result == 0)
+        l->port = gm_listener_port(&l->listener);
 }
-static void do_unlisten(struct gm_ring *ring, void *arg) {
+static void do_unlisten(struct gm_ring *ring, void *arg)
+{
     (void)ring;
     gm_listener_close(&((struct listening *)arg)->listener);
 }
@@ -473,23 +528,29 @@ struct dial {
     union gm_addr to;
     int result;
 };
-static void do_dial(struct gm_ring *ring, void *arg) {
+static void do_dial(struct gm_ring *ring, void *arg)
+{
     struct dial *d = arg;
     d->result = gm_sock_connect(ring, &d->rec->sock, &d->to, &rec_ops);
-    if (d->result == 0) gm_sock_recv(&d->rec->sock, GM_POOL_CLIENT, GM_RECV_UNLIMITED); /* before it stands: allowed */
+    if (d->result == 0)
+        gm_sock_recv(&d->rec->sock, GM_POOL_CLIENT,
+                     GM_RECV_UNLIMITED); /* before it stands: allowed */
 }
 
-static struct listening *listen_loopback(struct gm_rings *rings) {
+static struct listening *listen_loopback(struct gm_rings *rings)
+{
     struct listening *l = calloc(1, sizeof *l);
     l->rings = rings;
-    l->addr.in = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    l->addr.in =
+        (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     on_ring(rings, 0, do_listen, l);
     cr_assert_eq(l->result, 0);
     l->addr.in.sin_port = htons(l->port);
     return l;
 }
 
-CASE(connect_and_accept) {
+CASE(connect_and_accept)
+{
     struct gm_rings *rings = start(variant, 2, MEMORY);
     struct listening *l = listen_loopback(rings);
     struct rec *rec[20];
@@ -526,7 +587,8 @@ CASE(connect_and_accept) {
     finish(rings);
 }
 
-static void do_stall(struct gm_ring *ring, void *arg) {
+static void do_stall(struct gm_ring *ring, void *arg)
+{
     (void)ring;
     usleep(*(useconds_t *)arg);
 }
@@ -535,7 +597,8 @@ struct stalled_close {
     int *fds;
 };
 /* Within one callback: connections pile up in the queue, then the listener closes. */
-static void do_pile_up_and_close(struct gm_ring *ring, void *arg) {
+static void do_pile_up_and_close(struct gm_ring *ring, void *arg)
+{
     struct stalled_close *s = arg;
     (void)ring;
     for (int i = 0; i < 50; i++) {
@@ -544,7 +607,8 @@ static void do_pile_up_and_close(struct gm_ring *ring, void *arg) {
     }
     gm_listener_close(&s->l->listener);
 }
-CASE(listener_drains_on_close) {
+CASE(listener_drains_on_close)
+{
     struct gm_rings *rings = start(variant, 1, MEMORY);
     struct listening *l = listen_loopback(rings);
     int fds[50];
@@ -560,12 +624,14 @@ CASE(listener_drains_on_close) {
     finish(rings);
 }
 
-CASE(listener_tells_address_in_use) {
+CASE(listener_tells_address_in_use)
+{
     struct gm_rings *rings = start(variant, 1, MEMORY);
     struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof addr;
     int fd = socket(AF_INET, SOCK_STREAM, 0); /* without SO_REUSEPORT: nobody may share it */
-    cr_assert(bind(fd, (struct sockaddr *)&addr, len) == 0 && listen(fd, 1) == 0 && getsockname(fd, (struct sockaddr *)&addr, &len) == 0);
+    cr_assert(bind(fd, (struct sockaddr *)&addr, len) == 0 && listen(fd, 1) == 0 &&
+              getsockname(fd, (struct sockaddr *)&addr, &len) == 0);
     struct listening *l = calloc(1, sizeof *l);
     l->addr.in = addr;
     on_ring(rings, 0, do_listen, l);
@@ -577,25 +643,34 @@ CASE(listener_tells_address_in_use) {
     finish(rings);
 }
 
-static int open_descriptors(void) {
+static int open_descriptors(void)
+{
     int count = 0;
-    for (int fd = 0; fd < 2048; fd++) count += fcntl(fd, F_GETFD) >= 0;
+    for (int fd = 0; fd < 2048; fd++)
+        count += fcntl(fd, F_GETFD) >= 0;
     return count;
 }
 
 /* Thousands of sockets come and go: rows, buffers and descriptors all come home. */
-CASE(cycles_leak_nothing) {
+CASE(cycles_leak_nothing)
+{
     struct gm_rings *rings = start(variant, 1, MEMORY);
     struct rec *rec = rec_new(rings);
     int before = open_descriptors();
     for (uint32_t round = 0; round < 1500; round++) {
         int fd[2];
-        cr_assert(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | (round % 2 ? SOCK_NONBLOCK : 0), 0, fd) == 0);
-        struct args a = {.rec = rec, .fd = fd[1], .grant = round % 3 == 0 ? 5u : GM_RECV_UNLIMITED, .reset = round % 5 == 0};
+        cr_assert(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | (round % 2 ? SOCK_NONBLOCK : 0),
+                             0, fd) == 0);
+        struct args a = {.rec = rec,
+                         .fd = fd[1],
+                         .grant = round % 3 == 0 ? 5u : GM_RECV_UNLIMITED,
+                         .reset = round % 5 == 0};
         on_ring(rings, 0, do_open, &a);
         cr_assert(send(fd[0], "hello!", 6, 0) == 6);
-        if (round % 4 == 0) WAIT_UNTIL(rec->slices > 0);
-        if (round % 7 == 0) shutdown(fd[0], SHUT_WR);
+        if (round % 4 == 0)
+            WAIT_UNTIL(rec->slices > 0);
+        if (round % 7 == 0)
+            shutdown(fd[0], SHUT_WR);
         on_ring(rings, 0, do_close, &a);
         WAIT_UNTIL(rec->closes == 1);
         close(fd[0]);

@@ -66,13 +66,16 @@ Test(sched, two_bulk_streams_share_within_a_quantum_and_a_frame, .init = setup)
             for (int i = 0; i < 3000; i++) {
                 serve();
                 int64_t apart = (int64_t)flows[0].sent - (int64_t)flows[1].sent;
-                cr_assert(apart <= (int64_t)GM_SCHED_QUANTUM * 2 && apart >= -(int64_t)GM_SCHED_QUANTUM * 2, "%ld", (long)apart);
+                cr_assert(apart <= (int64_t)GM_SCHED_QUANTUM * 2 &&
+                              apart >= -(int64_t)GM_SCHED_QUANTUM * 2,
+                          "%ld", (long)apart);
             }
         }
     }
 }
 
-/* A stream with one small frame waits for at most one quantum (and what was saved of one) of each other. */
+/* A stream with one small frame waits for at most one quantum (and what was saved of one) of each
+ * other. */
 Test(sched, a_small_stream_waits_for_one_round, .init = setup)
 {
     for (unsigned i = 1; i < NODES; i++) {

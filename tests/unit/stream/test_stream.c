@@ -20,7 +20,8 @@ static struct gm_stream agent_side(void)
     return stream;
 }
 
-#define STEP(event, verdict) cr_assert_eq(gm_stream_step(&s, GM_STREAM_##event), GM_STREAM_##verdict, #event)
+#define STEP(event, verdict)                                                                       \
+    cr_assert_eq(gm_stream_step(&s, GM_STREAM_##event), GM_STREAM_##verdict, #event)
 
 Test(stream, an_ordinary_exchange_ends_once_each_way)
 {
@@ -162,12 +163,15 @@ Test(stream, finals_are_final_whatever_happens)
         for (int i = 0; i < 40; i++) {
             uint8_t in = s.in, out = s.out;
             random = random * 1664525u + 1013904223u;
-            enum gm_stream_event event = (enum gm_stream_event)((random >> 8) % GM_STREAM_EVENT_COUNT);
+            enum gm_stream_event event =
+                (enum gm_stream_event)((random >> 8) % GM_STREAM_EVENT_COUNT);
             enum gm_stream_verdict verdict = gm_stream_step(&s, event);
             cr_assert(s.in >= in && s.out >= out);
             cr_assert(in < GM_DIR_ENDED || s.in == in);
             cr_assert(out < GM_DIR_ENDED || s.out == out);
-            cr_assert(event >= GM_STREAM_OUT_INTERIM ? verdict < GM_STREAM_VIOLATE || verdict == GM_STREAM_MISUSE : verdict < GM_STREAM_MISUSE);
+            cr_assert(event >= GM_STREAM_OUT_INTERIM
+                          ? verdict < GM_STREAM_VIOLATE || verdict == GM_STREAM_MISUSE
+                          : verdict < GM_STREAM_MISUSE);
         }
     }
     struct gm_stream s = server_side();

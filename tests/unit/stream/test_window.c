@@ -49,7 +49,8 @@ Test(window, grants_are_batched_to_half_the_window)
     gm_window_init(&window, 65536);
     cr_assert(gm_window_receive(&window, 40000));
     cr_assert_eq(gm_window_drain(&window, 0, &env), 0);
-    cr_assert_eq(gm_window_drain(&window, 30000, &env), 0); /* less than half owed, and 25536 still out */
+    cr_assert_eq(gm_window_drain(&window, 30000, &env),
+                 0); /* less than half owed, and 25536 still out */
     cr_assert_eq(gm_window_drain(&window, 5000, &env), 35000);
     cr_assert_eq(window.owed, 0);
     cr_assert_eq(window.credit, 60536);
@@ -113,8 +114,8 @@ Test(window, a_refused_reservation_leaves_it_as_it_is)
     cr_assert_eq(reserve_budget, 70000 - 65536);
 }
 
-/* Whatever the peer and the far socket do: the sum holds, nothing is granted twice, and a peer that has used up all is granted more at the latest when all
- * is drained. */
+/* Whatever the peer and the far socket do: the sum holds, nothing is granted twice, and a peer that
+ * has used up all is granted more at the latest when all is drained. */
 Test(window, never_starves_and_never_overcommits)
 {
     uint32_t random = 12345;
@@ -142,8 +143,8 @@ Test(window, never_starves_and_never_overcommits)
     }
 }
 
-/* A window on the client's ring decides, the stream's own on the link's ring only checks: for gigabytes
- * on end it must neither refuse what was granted nor grow beyond the other. */
+/* A window on the client's ring decides, the stream's own on the link's ring only checks: for
+ * gigabytes on end it must neither refuse what was granted nor grow beyond the other. */
 Test(window, a_checking_window_follows_the_one_that_decides)
 {
     uint64_t state = 88172645463325252ull;

@@ -94,8 +94,9 @@ int main(void)
             perror("fork");
             return 1;
         }
-        bool as_expected = test->signal ? WIFSIGNALED(status) && WTERMSIG(status) == test->signal
-                                        : WIFEXITED(status) && WEXITSTATUS(status) == test->exit_code;
+        bool as_expected = test->signal
+                               ? WIFSIGNALED(status) && WTERMSIG(status) == test->signal
+                               : WIFEXITED(status) && WEXITSTATUS(status) == test->exit_code;
         if (WIFEXITED(status) && WEXITSTATUS(status) == SKIPPED) {
             printf("ok %d - %s # SKIP\n", number, test->name);
         } else {

@@ -62,14 +62,33 @@ static int load_server(struct gm_agent_shared *shared, struct gm_option_context 
     return 0;
 }
 
-/* It is read again at each dial; a name that is wrong from the start is said at once. */
+/* 0 when the file holds anything but white space, or a negative errno. */
+static int probe_token_file(const char *path)
+{
+    char text[512];
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return -errno;
+    size_t len, seen = 0;
+    while (seen == 0 && (len = fread(text, 1, sizeof text - 1, file)) > 0) {
+        text[len] = '\0';
+        seen = strlen(text) - strspn(text, " \t\r\n");
+    }
+    int rc = ferror(file) != 0 ? -EIO : seen == 0 ? -ENODATA : 0;
+    (void)fclose(file);
+    return rc;
+}
+
+/* It is read again at each dial; what is wrong from the start is said at once. */
 static int check_token_file(const char *path, struct gm_option_context *context)
 {
-    if (path == NULL || access(path, R_OK) == 0)
-        return 0;
-    int rc = -errno;
-    (void)gm_option_refuse(&gm_agent_program, context, 1, "cannot read the token file %s: %s", path,
-                           gm_error_text(rc));
+    int rc = path == NULL ? 0 : probe_token_file(path);
+    if (rc == -ENODATA)
+        (void)gm_option_refuse(&gm_agent_program, context, 1,
+                               "Configuration error: no token: the file %s is empty", path);
+    else if (rc < 0)
+        (void)gm_option_refuse(&gm_agent_program, context, 1, "cannot read the token file %s: %s",
+                               path, gm_error_text(rc));
     return rc;
 }
 

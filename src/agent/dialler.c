@@ -48,7 +48,7 @@ struct gm_dialler {
     uint32_t service_index;
     uint32_t lanes; /* as many as the server wants */
     bool stopped;
-    struct gm_list links; /* all that have been made and not been freed */
+    struct gm_list links;                           /* all that have been made and not been freed */
     struct gm_dial_slot slots[GM_CONFIG_LANES_MAX]; /* touched as used */
 };
 
@@ -147,8 +147,8 @@ static void slot_dial(struct gm_dial_slot *slot)
         return;
     }
     uint32_t lane = slot->wish >= 0 ? (uint32_t)slot->wish : slot->index;
-    link->ctx = shared->ring_contexts[(dialler->service_index + lane) %
-                                      gm_rings_count(shared->rings)];
+    link->ctx =
+        shared->ring_contexts[(dialler->service_index + lane) % gm_rings_count(shared->rings)];
     link->service = dialler->service;
     link->slot = slot;
     link->addr = slot->lookup.addrs[slot->addr_index++];
@@ -306,10 +306,9 @@ void gm_dialler_link_drains(struct gm_mail *mail)
     struct gm_dial_slot *slot = link->slot;
     if (slot == NULL || slot->dialler->stopped)
         return;
-    gm_log_info("the server drains: dialling a replacement",
-                GM_STR("service", service_name(slot->dialler)),
-                GM_STR("serverID", link->link.hello.server_id),
-                GM_UINT("lane", link->link.hello.lane));
+    gm_log_info(
+        "the server drains: dialling a replacement", GM_STR("service", service_name(slot->dialler)),
+        GM_STR("serverID", link->link.hello.server_id), GM_UINT("lane", link->link.hello.lane));
     /* Without a wish: asking for the lane would end the streams that still run on the old link. */
     link->slot = NULL;
     slot->link = NULL;

@@ -27,7 +27,7 @@ struct gm_agent_link {
     union gm_addr addr;
     char token[GM_CONTROL_FILE_MAX];
     uint32_t token_len;
-    int wish; /* lane to take over; negative: none */
+    int wish;                 /* lane to take over; negative: none */
     struct gm_timer deadline; /* the link must be up by then */
     struct gm_task end_task;  /* a surplus link ends once its mux is done with the greeting */
     uint64_t up_ns;           /* when it came up; 0: it never did */

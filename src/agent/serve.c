@@ -1,7 +1,7 @@
 /* Serving: stream events to calls, call events to the stream. Owner: the link's ring.
  *
- * Invariants: our direction is ended once: by the head, the trailers, END or RESET; a body cut short
- * ends with RESET; what is held for a stream was reserved before; the place under
+ * Invariants: our direction is ended once: by the head, the trailers, END or RESET; a body cut
+ * short ends with RESET; what is held for a stream was reserved before; the place under
  * --max-concurrent-requests is held until the stream is closed. */
 #include "agent/serve.h"
 
@@ -325,8 +325,7 @@ static struct gm_head_response block_head(const struct gm_http_response *head)
 /* An upper bound of the block's size, so that the right kind of block is taken at once. */
 static size_t block_bound(const struct gm_http_response *head)
 {
-    size_t bound =
-        GM_MUX_HEAD_ROOM + GM_MUX_TAIL_ROOM + GM_HEAD_RESPONSE_LEN + head->reason.len;
+    size_t bound = GM_MUX_HEAD_ROOM + GM_MUX_TAIL_ROOM + GM_HEAD_RESPONSE_LEN + head->reason.len;
     for (uint16_t i = 0; i < head->fields.count; i++)
         bound += 4u + head->fields.list[i].name_len + head->fields.list[i].value_len;
     return bound;
@@ -335,9 +334,8 @@ static size_t block_bound(const struct gm_http_response *head)
 /* Writes the head into a block of its own. Negative: -GM_E_NOMEM, or it cannot be expressed. */
 static int encode_head(struct gm_ring *ring, const struct gm_http_response *head, gm_slice *out)
 {
-    struct gm_buf *buf = gm_ring_block(ring, block_bound(head) <= GM_BLOCK_SMALL_BYTES
-                                                 ? GM_BLOCK_SMALL
-                                                 : GM_BLOCK_HEAD);
+    struct gm_buf *buf = gm_ring_block(
+        ring, block_bound(head) <= GM_BLOCK_SMALL_BYTES ? GM_BLOCK_SMALL : GM_BLOCK_HEAD);
     if (buf == NULL)
         return -GM_E_NOMEM;
     struct gm_head_writer writer;

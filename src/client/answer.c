@@ -21,17 +21,13 @@ static void drop_head(struct gm_call *call)
     call->head_scanned = 0;
 }
 
-/* A gathering block with room for `more` bytes behind what it holds; NULL: none. */
-static struct gm_buf *head_room(struct gm_call *call, uint32_t more)
+/* A gathering block with room for `need` bytes, what it holds included; NULL: none. */
+static struct gm_buf *head_room(struct gm_call *call, uint32_t need)
 {
-    uint32_t need = call->head_len + more;
     if (call->head != NULL && call->head->size >= need)
         return call->head;
-    if (need > GM_BLOCK_HEAD_BYTES)
-        return NULL;
-    struct gm_buf *block =
-        gm_ring_block(client_ring(call), need <= GM_BLOCK_SMALL_BYTES ? GM_BLOCK_SMALL
-                                                                      : GM_BLOCK_HEAD);
+    struct gm_buf *block = gm_ring_block(
+        client_ring(call), need <= GM_BLOCK_SMALL_BYTES ? GM_BLOCK_SMALL : GM_BLOCK_HEAD);
     if (block == NULL)
         return NULL;
     if (call->head != NULL) {
@@ -43,7 +39,7 @@ static struct gm_buf *head_room(struct gm_call *call, uint32_t more)
 }
 
 /* The head is longer than the first slice: copies the next one behind what is gathered. False: no
- * more has come, or no memory (the call has failed). */
+ * more has come, or it is too long, or there is no memory (the call has failed). */
 static bool gather_head(struct gm_call *call)
 {
     gm_chain_consume(&call->in, client_segs(call), call->head_copied);
@@ -51,9 +47,12 @@ static bool gather_head(struct gm_call *call)
     if (call->in.count == 0)
         return false;
     gm_slice front = gm_chain_front(&call->in);
-    struct gm_buf *block = head_room(call, front.len);
+    uint32_t need = call->head_len + front.len;
+    struct gm_buf *block = need > GM_BLOCK_HEAD_BYTES ? NULL : head_room(call, need);
     if (block == NULL) {
-        client_fail(call, GM_REASON_OVERLOAD, false);
+        client_fail(call,
+                    need > GM_BLOCK_HEAD_BYTES ? GM_REASON_BACKEND_PROTOCOL : GM_REASON_OVERLOAD,
+                    false);
         return false;
     }
     memcpy(block->data + call->head_len, front.data, front.len);
@@ -239,8 +238,8 @@ static void take_body(struct gm_call *call)
 /* Everything that came has been used, and nothing will follow. */
 static void input_over(struct gm_call *call)
 {
-    bool until_close = call->state == GM_CALL_RAW || (call->state == GM_CALL_BODY &&
-                                                      call->framing == GM_HTTP_BODY_UNTIL_CLOSE);
+    bool until_close = call->state == GM_CALL_RAW ||
+                       (call->state == GM_CALL_BODY && call->framing == GM_HTTP_BODY_UNTIL_CLOSE);
     if (until_close && call->in_error == 0)
         end_answer(call, NULL);
     else
@@ -273,8 +272,7 @@ void client_run(struct gm_call *call)
     while (call->state == GM_CALL_HEAD && take_head(call))
         continue;
     take_body(call);
-    if (call->state >= GM_CALL_HEAD && call->in_ended && !call->answer_ended &&
-        call->in.count == 0)
+    if (call->state >= GM_CALL_HEAD && call->in_ended && !call->answer_ended && call->in.count == 0)
         input_over(call);
     call->running = false;
     if (call->state < GM_CALL_HEAD)

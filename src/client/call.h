@@ -1,8 +1,8 @@
 /* A call: one request to a backend and its answer, over a connection of a pool. HTTP/1.1, written
  * from a decoded request block (frame/head.h), parsed strictly on the way back.
  *
- * Owner: the ring. Embedded in its owner's object. Payload moves as slices in both directions and is
- * not copied. A call is over, and its memory reusable, after on_end (with an upgrade: after both
+ * Owner: the ring. Embedded in its owner's object. Payload moves as slices in both directions and
+ * is not copied. A call is over, and its memory reusable, after on_end (with an upgrade: after both
  * directions), on_fail or gm_call_cancel. The owner may call any gm_call_* from within a callback,
  * except gm_call_start. */
 #ifndef GM_CLIENT_CALL_H
@@ -61,13 +61,13 @@ struct gm_call {
     /* Request. */
     uint8_t method; /* enum gm_http_method */
     bool chunked, upgrade, idempotent;
-    bool request_done;   /* its end has been given */
-    bool request_ended;  /* and written */
-    bool may_repeat;     /* block and replay are whole, and nothing of an answer has come */
-    bool repeated;       /* it is being sent for the second time */
-    uint64_t body_left;  /* counted body: still to be given */
-    gm_slice block;      /* the request block, while the head may have to be written (again) */
-    gm_slice trailers;   /* given before the connection stood */
+    bool request_done;      /* its end has been given */
+    bool request_ended;     /* and written */
+    bool may_repeat;        /* block and replay are whole, and nothing of an answer has come */
+    bool repeated;          /* it is being sent for the second time */
+    uint64_t body_left;     /* counted body: still to be given */
+    gm_slice block;         /* the request block, while the head may have to be written (again) */
+    gm_slice trailers;      /* given before the connection stood */
     struct gm_chain held;   /* body given before the connection stood */
     struct gm_chain replay; /* body written so far, while may_repeat on a used connection */
 
@@ -80,7 +80,7 @@ struct gm_call {
     uint8_t framing; /* enum gm_http_body */
     int in_error;
     uint64_t answer_left;
-    struct gm_chain in; /* received and not yet used */
+    struct gm_chain in;  /* received and not yet used */
     struct gm_buf *head; /* an incomplete head, gathered */
     uint32_t head_len, head_copied;
     size_t head_scanned;

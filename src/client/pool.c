@@ -102,8 +102,9 @@ void client_part(struct gm_backend_conn *backend)
 
 static struct gm_backend_conn *oldest_idle(struct gm_backend_pool *pool)
 {
-    return gm_list_empty(&pool->idle) ? NULL
-                                      : GM_CONTAINER_OF(pool->idle.prev, struct gm_backend_conn, node);
+    return gm_list_empty(&pool->idle)
+               ? NULL
+               : GM_CONTAINER_OF(pool->idle.prev, struct gm_backend_conn, node);
 }
 
 static void idle_expired(struct gm_timer *timer)

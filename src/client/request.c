@@ -47,7 +47,8 @@ static void write_head(struct gm_call *call)
     struct gm_head_request head;
     int rc = gm_head_read_request(call->block.data, call->block.len, &head);
     GM_ASSERT(rc == 0); /* it was read before the call began */
-    size_t need = call->block.len + target->prefix.len + target->authority.len + REQUEST_ADDED_BYTES;
+    size_t need =
+        call->block.len + target->prefix.len + target->authority.len + REQUEST_ADDED_BYTES;
     char *place = gm_conn_reserve(conn, need);
     if (place == NULL)
         return; /* on_broken follows */

@@ -14,8 +14,8 @@
 
 struct gm_target {
     struct gm_http_url url;
-    struct gm_http_span host;   /* for the resolver */
-    struct gm_http_span prefix; /* path in front of a request's own; may be empty */
+    struct gm_http_span host;      /* for the resolver */
+    struct gm_http_span prefix;    /* path in front of a request's own; may be empty */
     struct gm_http_span authority; /* for Host when the request names none */
     union gm_addr literal;         /* when `resolved` */
     bool resolved;                 /* an address literal or a socket path: no name to look up */

@@ -44,16 +44,15 @@ static void stream_head(struct sim_stream *self, uint16_t status, bool end)
         self->over = true;
         return;
     }
-    bool streamed = self->kind == ANSWER_STREAMED || self->kind == ANSWER_ECHO ||
-                    self->kind == ANSWER_TRAILERS;
+    bool streamed =
+        self->kind == ANSWER_STREAMED || self->kind == ANSWER_ECHO || self->kind == ANSWER_TRAILERS;
     bool body = status == 200 && !self->is_head && (streamed || self->down > 0);
-    struct gm_head_response head = {.status = status,
-                                    .reason = "Simulated",
-                                    .reason_len = 9,
-                                    .content_length = status < 200 || streamed
-                                                          ? GM_HEAD_LENGTH_UNKNOWN
-                                                          : self->down,
-                                    .flags = body ? GM_HEAD_FLAG_BODY : 0};
+    struct gm_head_response head = {
+        .status = status,
+        .reason = "Simulated",
+        .reason_len = 9,
+        .content_length = status < 200 || streamed ? GM_HEAD_LENGTH_UNKNOWN : self->down,
+        .flags = body ? GM_HEAD_FLAG_BODY : 0};
     struct gm_head_writer writer;
     gm_head_write_response(&writer, buf->data + GM_MUX_HEAD_ROOM, buf->size - GM_MUX_HEAD_ROOM,
                            &head);
@@ -80,8 +79,8 @@ static bool stream_fill(struct sim_stream *self, uint32_t limit)
         uint32_t most = 1 + (uint32_t)world_rand(self->agent->world, GM_BLOCK_SMALL_BYTES);
         n = n < left ? n : left;
         n = n < most ? n : most;
-        struct gm_buf *buf = n == 0 ? NULL
-                                    : gm_ring_block(self->agent->world->agent_ring, GM_BLOCK_SMALL);
+        struct gm_buf *buf =
+            n == 0 ? NULL : gm_ring_block(self->agent->world->agent_ring, GM_BLOCK_SMALL);
         if (buf == NULL)
             return false;
         n = n < buf->size ? n : buf->size;
@@ -386,7 +385,8 @@ static void on_pulled(struct gm_stream *stream, uint32_t bytes)
 static void on_closed(struct gm_stream *stream)
 {
     struct sim_stream *self = stream->user;
-    struct gm_ring *ring = ((struct sim_agent *)agent_of(gm_link_of(stream->mux)))->world->agent_ring;
+    struct gm_ring *ring =
+        ((struct sim_agent *)agent_of(gm_link_of(stream->mux)))->world->agent_ring;
     gm_ring_unreserve(ring, stream->window.size);
     if (self == NULL)
         return;
@@ -458,10 +458,8 @@ static void link_closed(struct gm_link *link)
                      gm_ring_now_ns(agent->world->agent_ring) + 100 * SIM_MS);
 }
 
-static const struct gm_link_ops link_ops = {.on_up = link_up,
-                                            .on_drain = link_drains,
-                                            .on_down = link_down,
-                                            .on_closed = link_closed};
+static const struct gm_link_ops link_ops = {
+    .on_up = link_up, .on_drain = link_drains, .on_down = link_down, .on_closed = link_closed};
 
 static void agent_dial(struct sim_agent *agent)
 {
@@ -469,8 +467,8 @@ static void agent_dial(struct sim_agent *agent)
     struct gm_link_config config = {.ops = &link_ops,
                                     .mux_ops = &mux_ops,
                                     .role = GM_MUX_AGENT,
-                                    .stream_limit = (world->strict ? 64 : 4) +
-                                                    (uint32_t)world_rand(world, 100),
+                                    .stream_limit =
+                                        (world->strict ? 64 : 4) + (uint32_t)world_rand(world, 100),
                                     .window = agent->window};
     (void)snprintf(config.ready.instance, sizeof config.ready.instance, "instance%u",
                    agent->instance);

@@ -1,5 +1,5 @@
-/* A client of the simulated world: sends HTTP bytes whole, in pieces, pipelined, half, slowly; reads
- * the answers with suspicion.
+/* A client of the simulated world: sends HTTP bytes whole, in pieces, pipelined, half, slowly;
+ * reads the answers with suspicion.
  *
  * Owner: the clients' ring. Invariants: bytes of an answer's body are compared as they come;
  * `receiving` is the request whose answer is being read; a request's outcome is set once. */
@@ -156,18 +156,18 @@ static void client_load(struct sim_client *client)
         (void)snprintf(framing, sizeof framing, "Transfer-Encoding: chunked\r\n");
     else if (request->method == 1 || request->method == 2)
         (void)snprintf(framing, sizeof framing, "Content-Length: %u\r\n", request->up);
-    unsigned flags = (request->early ? 1u : 0u) | (request->stop ? 2u : 0u) |
-                     (request->untouched ? 4u : 0u);
+    unsigned flags =
+        (request->early ? 1u : 0u) | (request->stop ? 2u : 0u) | (request->untouched ? 4u : 0u);
     /* One-byte chunks cost six bytes each. */
     client->out = malloc((size_t)request->up * 7 + 4096);
     GM_ASSERT(client->out != NULL);
-    int len = snprintf((char *)client->out, 4096,
-                       "%s /services/svc/k/%u/%u/%u/%u/%u/%u HTTP/1.%d\r\nHost: sim\r\n"
-                       "Authorization: Bearer %s\r\nX-Request-Id: %u\r\n%s%s\r\n",
-                       methods[request->method], request->kind, request->id, request->down,
-                       request->at, request->reason, flags, request->http10 ? 0 : 1,
-                       world_client_token, request->id, framing,
-                       request->expect_close ? "Connection: close\r\n" : "");
+    int len =
+        snprintf((char *)client->out, 4096,
+                 "%s /services/svc/k/%u/%u/%u/%u/%u/%u HTTP/1.%d\r\nHost: sim\r\n"
+                 "Authorization: Bearer %s\r\nX-Request-Id: %u\r\n%s%s\r\n",
+                 methods[request->method], request->kind, request->id, request->down, request->at,
+                 request->reason, flags, request->http10 ? 0 : 1, world_client_token, request->id,
+                 framing, request->expect_close ? "Connection: close\r\n" : "");
     client->out_len = (size_t)len + put_body(request, client->world, client->out + len);
     client->out_sent = 0;
 }
@@ -177,8 +177,8 @@ static void client_send(struct sim_client *client)
     if (!client->connected || client->over || gm_sock_sending(&client->sock))
         return;
     if (client->out == NULL) {
-        bool next = client->sending == 0 || client->pipelined ||
-                    client->receiving >= client->sending;
+        bool next =
+            client->sending == 0 || client->pipelined || client->receiving >= client->sending;
         if (client->sending >= client->request_count || !next)
             return;
         client_load(client);
@@ -187,9 +187,8 @@ static void client_send(struct sim_client *client)
     if (world_chance(client->world, 40))
         n = 1 + world_rand(client->world, left);
     if (client->temper == TEMPER_HALF) {
-        size_t may = client->temper_bytes > client->out_total
-                         ? client->temper_bytes - client->out_total
-                         : 0;
+        size_t may =
+            client->temper_bytes > client->out_total ? client->temper_bytes - client->out_total : 0;
         n = n < may ? n : may;
     }
     if (n == 0)
@@ -311,11 +310,10 @@ static size_t take_head(struct sim_client *client)
     client->in_body = true;
     client->last_answer = !response.framing.keep_alive;
     client->body_chunked = response.framing.body == GM_HTTP_BODY_CHUNKED;
-    client->body_counted = response.framing.body == GM_HTTP_BODY_LENGTH ||
-                           response.framing.body == GM_HTTP_BODY_NONE;
+    client->body_counted =
+        response.framing.body == GM_HTTP_BODY_LENGTH || response.framing.body == GM_HTTP_BODY_NONE;
     request->until_close = response.framing.body == GM_HTTP_BODY_UNTIL_CLOSE;
-    client->body_left =
-        response.framing.body == GM_HTTP_BODY_LENGTH ? response.framing.length : 0;
+    client->body_left = response.framing.body == GM_HTTP_BODY_LENGTH ? response.framing.length : 0;
     if (client->body_chunked)
         gm_http_chunked_init(client->chunked, (char *)client->scratch, 4096);
     return (size_t)len;
@@ -365,8 +363,7 @@ static void client_read(struct sim_client *client)
         /* A 408 to half a HEAD request has a body: nobody knew that it was one. */
         if (client->last_answer && !client->in_body)
             return;
-        if (client->receiving >= client->request_count ||
-            client->receiving > client->sending) {
+        if (client->receiving >= client->request_count || client->receiving > client->sending) {
             world_fail(client->world, "answer %u of %u (%u sent) that nobody asked for: %.*s",
                        client->receiving, client->request_count, client->sending,
                        (int)client->in_len, (const char *)client->in);
@@ -487,7 +484,8 @@ static void client_dial(void *arg)
 {
     struct sim_client *client = arg;
     union gm_addr addr = world_server_addr();
-    client->open = gm_sock_connect(client->world->client_ring, &client->sock, &addr, &sock_ops) == 0;
+    client->open =
+        gm_sock_connect(client->world->client_ring, &client->sock, &addr, &sock_ops) == 0;
 }
 
 static void client_begin(void *arg)
@@ -540,8 +538,8 @@ static void judge_strict(struct sim_client *client, const struct sim_request *re
                    "request %u (kind %u, method %u, up %u, down %u, early %d, stop %d, temper %u, "
                    "seen by %u): outcome %u instead of %u, status %u, %u bytes",
                    request->id, request->kind, request->method, request->up, request->down,
-                   request->early, request->stop, client->temper, request->agents,
-                   request->outcome, due, request->status, request->got);
+                   request->early, request->stop, client->temper, request->agents, request->outcome,
+                   due, request->status, request->got);
     if (request->kind != ANSWER_RESET || request->outcome != OUTCOME_ERROR)
         return;
     uint16_t status = gm_reason_get(request->reason == GM_REASON_NONE ? GM_REASON_AGENT_DISCONNECT

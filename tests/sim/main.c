@@ -131,8 +131,8 @@ static void drain(struct sim_world *world)
             break;
         world_run(world, gm_sim_now(world->sim) + 100 * SIM_MS);
     }
-    if (!world->failed && atomic_load_explicit(&world->shared.rings_done, memory_order_relaxed) !=
-                              world->ring_count)
+    if (!world->failed &&
+        atomic_load_explicit(&world->shared.rings_done, memory_order_relaxed) != world->ring_count)
         world_fail(world, "the drain is not over by its deadline");
 }
 
@@ -189,8 +189,8 @@ int main(int argc, char **argv)
             verbose = true;
     }
     int quiet = open("/dev/null", O_WRONLY | O_CLOEXEC);
-    (void)gm_log_configure(&(struct gm_log_options){
-        .level = verbose ? GM_LOG_DEBUG : GM_LOG_FATAL, .fd = verbose ? STDERR_FILENO : quiet});
+    (void)gm_log_configure(&(struct gm_log_options){.level = verbose ? GM_LOG_DEBUG : GM_LOG_FATAL,
+                                                    .fd = verbose ? STDERR_FILENO : quiet});
     (void)signal(SIGABRT, aborted);
     if (__sanitizer_set_death_callback != NULL)
         __sanitizer_set_death_callback(last_words);

@@ -47,7 +47,8 @@ static void finish(struct sim_world *world)
         world_check_empty(world);
 }
 
-/* The only link is asked for a sign of life while another request waits: a new request is served. */
+/* The only link is asked for a sign of life while another request waits: a new request is served.
+ */
 static void a_silent_link_is_better_than_none(struct sim_world *world)
 {
     begin(world, 300 * SIM_MS);
@@ -65,10 +66,9 @@ static void a_window_goes_round(struct sim_world *world)
     begin(world, SIM_MS);
     start(add_client(world, (struct sim_request){.kind = ANSWER_STREAMED, .down = 9u << 20}), world,
           0);
-    start(add_client(world, (struct sim_request){.kind = ANSWER_ECHO,
-                                                 .method = 1,
-                                                 .up = 9u << 20,
-                                                 .down = 9u << 20}),
+    start(add_client(world,
+                     (struct sim_request){
+                         .kind = ANSWER_ECHO, .method = 1, .up = 9u << 20, .down = 9u << 20}),
           world, 0);
     finish(world);
 }
@@ -78,11 +78,9 @@ static void a_slow_backend_has_the_idle_timeout(struct sim_world *world)
 {
     begin(world, SIM_MS);
     for (unsigned up = 1; up <= 30000; up *= 30)
-        start(add_client(world, (struct sim_request){.kind = ANSWER_SLOW,
-                                                     .method = 1,
-                                                     .up = up,
-                                                     .down = 5,
-                                                     .at = 6500}),
+        start(add_client(world,
+                         (struct sim_request){
+                             .kind = ANSWER_SLOW, .method = 1, .up = up, .down = 5, .at = 6500}),
               world, 0);
     finish(world);
 }

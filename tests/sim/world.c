@@ -145,8 +145,8 @@ void world_open(struct sim_world *world, uint64_t seed)
     world->strict = world_chance(world, 30);
     world->ring_count = 1 + (uint32_t)world_rand(world, SIM_RINGS_MAX);
     configure(world);
-    struct gm_rings_ops none = {0}, ops = {gm_server_ring_init, gm_server_ring_fini,
-                                           &world->shared};
+    struct gm_rings_ops none = {0},
+                        ops = {gm_server_ring_init, gm_server_ring_fini, &world->shared};
     world->shared.rings = start_rings(world, world->ring_count, &ops);
     world->client_rings = start_rings(world, 1, &none);
     world->agent_rings = start_rings(world, 1, &none);

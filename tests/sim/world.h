@@ -26,18 +26,18 @@
 
 /* What the scripted agent does with a request; the client names it in the target. */
 enum sim_kind_of_answer {
-    ANSWER_FIXED,     /* `down` bytes with their length */
-    ANSWER_STREAMED,  /* `down` bytes, length unknown */
-    ANSWER_ECHO,      /* the request's body, as it comes */
-    ANSWER_SINK,      /* nothing until the whole request is in, then its length as `down` */
-    ANSWER_INTERIM,   /* a 103, then FIXED */
-    ANSWER_TRAILERS,  /* STREAMED, with trailers */
-    ANSWER_SLOW,      /* FIXED, but `at` ms after the request: less than the idle timeout */
-    ANSWER_RESET,     /* RESET(reason) before a head, perhaps behind a STOP */
-    ANSWER_CUT,       /* head, `at` bytes, RESET(reason) */
-    ANSWER_NEVER,     /* nothing */
-    ANSWER_VANISH,    /* head, `at` bytes, the link's connection breaks */
-    ANSWER_DRAIN,     /* the link drains, then FIXED */
+    ANSWER_FIXED,    /* `down` bytes with their length */
+    ANSWER_STREAMED, /* `down` bytes, length unknown */
+    ANSWER_ECHO,     /* the request's body, as it comes */
+    ANSWER_SINK,     /* nothing until the whole request is in, then its length as `down` */
+    ANSWER_INTERIM,  /* a 103, then FIXED */
+    ANSWER_TRAILERS, /* STREAMED, with trailers */
+    ANSWER_SLOW,     /* FIXED, but `at` ms after the request: less than the idle timeout */
+    ANSWER_RESET,    /* RESET(reason) before a head, perhaps behind a STOP */
+    ANSWER_CUT,      /* head, `at` bytes, RESET(reason) */
+    ANSWER_NEVER,    /* nothing */
+    ANSWER_VANISH,   /* head, `at` bytes, the link's connection breaks */
+    ANSWER_DRAIN,    /* the link drains, then FIXED */
     ANSWER_KINDS
 };
 
@@ -51,13 +51,13 @@ struct sim_request {
     uint32_t up, down, at;
     uint16_t reason;
     /* What became of it. */
-    uint8_t outcome;   /* enum sim_outcome */
+    uint8_t outcome; /* enum sim_outcome */
     uint16_t status;
     uint32_t got;
-    bool sent;         /* its last byte has left the client */
-    bool until_close;  /* the answer ends with the connection */
-    uint8_t agents;    /* how many agents have seen it */
-    int8_t on_agent;   /* the last of them, -1: none or over */
+    bool sent;        /* its last byte has left the client */
+    bool until_close; /* the answer ends with the connection */
+    uint8_t agents;   /* how many agents have seen it */
+    int8_t on_agent;  /* the last of them, -1: none or over */
 };
 
 enum sim_temper {
@@ -80,9 +80,9 @@ struct sim_client {
     uint32_t request_count, sending, receiving; /* the request being sent, answered */
     uint8_t temper;
     bool pipelined, open, connected, over;
-    uint64_t temper_ns;      /* when FIN or RESET strikes; how slow SLOW is */
-    uint32_t temper_bytes;   /* where HALF or STALL stops */
-    uint64_t rises_ns;       /* STALL: reads on after so long; 0: never */
+    uint64_t temper_ns;    /* when FIN or RESET strikes; how slow SLOW is */
+    uint32_t temper_bytes; /* where HALF or STALL stops */
+    uint64_t rises_ns;     /* STALL: reads on after so long; 0: never */
     struct gm_timer timer, temper_timer;
     /* Out: bytes of the request being sent. */
     uint8_t *out;

@@ -163,7 +163,7 @@ class Stage:
     # --- measuring ---
     def wrk(self, subject: Subject, connections: int, seconds: float) -> dict:
         busy, cpu = machine_busy(), subject.cpu()
-        done = subprocess.run(["taskset", "-c", str(self.load_core), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s",
+        done = subprocess.run(["taskset", "-c", str(self.load_core), "wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency", "-s",
                                str(HERE / "wrk.lua"), "-H", f"Authorization: Bearer {self.client_token}",
                                f"http://127.0.0.1:{subject.port}/services/web/small"], capture_output=True, text=True, check=False)
         cpu, busy = subject.cpu() - cpu, machine_busy() - busy

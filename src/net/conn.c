@@ -58,9 +58,7 @@ bool gm_conn_is_open(const struct gm_conn *conn)
     return conn->state == CONN_CONNECTING || conn->state == CONN_OPEN;
 }
 
-/* ---- Writing
- * ------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Writing ---- */
 
 static void conn_cork_drop(struct gm_conn *conn)
 {
@@ -80,6 +78,27 @@ static void conn_break(struct gm_conn *conn, int error)
     }
     conn->state = CONN_BROKEN;
     conn->ops->on_broken(conn, error);
+}
+
+/* The peer takes nothing any more. It may have answered before it left, so reading goes on to its
+ * end: an early answer that a RST follows is not lost with our send. */
+static void conn_send_failed(struct gm_conn *conn, int error)
+{
+    if (conn->state != CONN_OPEN || conn->send_error != 0) {
+        conn_break(conn, error);
+        return;
+    }
+    conn->send_error = (int16_t)error;
+    gm_chain_clear(&conn->out, gm_ring_segs(gm_conn_ring(conn)));
+    conn_cork_drop(conn);
+    gm_ring_unhold(&conn->holder);
+    gm_timer_set(gm_conn_ring(conn), &conn->close_timer,
+                 gm_ring_now_ns(gm_conn_ring(conn)) + GM_CONN_VERDICT_NS);
+}
+
+static bool conn_writes(const struct gm_conn *conn)
+{
+    return gm_conn_is_open(conn) && conn->send_error == 0;
 }
 
 /* Memory ran out inside a write: told later, so that no owner is called back from its own call. */
@@ -124,7 +143,7 @@ void gm_conn_kick(struct gm_conn *conn)
 void *gm_conn_reserve(struct gm_conn *conn, size_t need)
 {
     GM_ASSERT(need <= GM_BLOCK_HEAD_BYTES);
-    if (!gm_conn_is_open(conn))
+    if (!conn_writes(conn))
         return NULL;
     if (conn->cork != NULL && conn->cork->size - conn->cork_used < need) {
         if (!conn_cork_queue(conn))
@@ -181,7 +200,7 @@ void gm_conn_write(struct gm_conn *conn, const void *bytes, size_t len)
 
 void gm_conn_write_slice(struct gm_conn *conn, gm_slice slice)
 {
-    if (!gm_conn_is_open(conn)) {
+    if (!conn_writes(conn)) {
         gm_slice_put(slice);
         return;
     }
@@ -195,7 +214,7 @@ void gm_conn_write_slice(struct gm_conn *conn, gm_slice slice)
 
 void gm_conn_push(struct gm_conn *conn, gm_slice slice)
 {
-    if (!gm_conn_is_open(conn) || !conn_cork_queue(conn)) {
+    if (!conn_writes(conn) || !conn_cork_queue(conn)) {
         gm_slice_put(slice);
         return;
     }
@@ -203,9 +222,7 @@ void gm_conn_push(struct gm_conn *conn, gm_slice slice)
         gm_conn_kick(conn);
 }
 
-/* ---- Flushing
- * -----------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Flushing ---- */
 
 static void conn_queue_empty(struct gm_conn *conn)
 {
@@ -256,7 +273,7 @@ static void conn_flush(struct gm_task *task)
         conn->ops->on_broken(conn, -GM_E_NOMEM);
         return;
     }
-    if (conn->state == CONN_CONNECTING || conn->state == CONN_CLOSED)
+    if (conn->state == CONN_CONNECTING || conn->state == CONN_CLOSED || conn->send_error != 0)
         return;
     if (conn->state == CONN_OPEN && conn->ops->on_flush != NULL && !conn->blocked)
         conn->ops->on_flush(conn);
@@ -272,7 +289,7 @@ static void conn_sent(struct gm_sock *sock, ssize_t result)
     size_t offered = conn->sending_bytes;
     conn->sending_bytes = 0;
     if (result < 0) {
-        conn_break(conn, (int)result);
+        conn_send_failed(conn, (int)result);
         return;
     }
     size_t bytes = (size_t)result;
@@ -311,9 +328,7 @@ static void conn_evacuate(struct gm_holder *holder)
         gm_ring_evacuate(gm_conn_ring(conn), &conn->out);
 }
 
-/* ---- Receiving, closing
- * -------------------------------------------------------------------------------------------------------------
- */
+/* ---- Receiving, closing ---- */
 
 static void conn_recv(struct gm_sock *sock, gm_slice slice)
 {
@@ -361,16 +376,20 @@ static void conn_connected(struct gm_sock *sock, int error)
     conn->ops->on_connect(conn, error);
 }
 
-/* What the peer has not taken must not look like the end of it. */
+/* What the peer has not taken must not look like the end of it. An open connection is one whose
+ * send has failed. */
 static void conn_close_expired(struct gm_timer *timer)
 {
     struct gm_conn *conn = GM_CONTAINER_OF(timer, struct gm_conn, close_timer);
-    gm_conn_abort(conn, conn->state == CONN_CLOSING);
+    if (conn->state == CONN_OPEN)
+        conn_break(conn, conn->send_error);
+    else
+        gm_conn_abort(conn, conn->state == CONN_CLOSING);
 }
 
 void gm_conn_finish(struct gm_conn *conn)
 {
-    if (!gm_conn_is_open(conn))
+    if (!conn_writes(conn))
         return;
     conn->fin_queued = true;
     gm_conn_kick(conn);
@@ -382,6 +401,10 @@ void gm_conn_close(struct gm_conn *conn)
         return;
     if (conn->state == CONN_CONNECTING || conn->state == CONN_BROKEN) {
         gm_conn_abort(conn, false);
+        return;
+    }
+    if (conn->send_error != 0) {
+        gm_conn_abort(conn, true); /* what was dropped must not look delivered */
         return;
     }
     conn->state = CONN_CLOSING;

@@ -23,6 +23,10 @@
 /* A peer that takes not one byte of what we owe it before the close, for so long, is cut off. */
 #define GM_CONN_CLOSE_STALL_NS 30000000000ull
 
+/* After a failed send what the peer said before it left is still read; when its end does not come
+ * within so long, on_broken tells. */
+#define GM_CONN_VERDICT_NS 1000000000ull
+
 struct gm_conn;
 struct gm_conn_ops {
     /* Takes the slice. Not called any more once the connection ends, breaks or closes. */
@@ -37,8 +41,10 @@ struct gm_conn_ops {
     void (*on_flush)(struct gm_conn *conn);
     /* Queued bytes have left: `bytes` of them; gm_conn_queued tells what is left. */
     void (*on_sent)(struct gm_conn *conn, size_t bytes);
-    /* A send failed, or memory for the queue ran out (-GM_E_NOMEM): nothing is written or read any
-     * more. The owner closes. Never called from within a write. */
+    /* Nothing can be written any more: memory for the queue ran out (-GM_E_NOMEM; nothing is read
+     * either), or a send failed and the peer's end has not been seen since (a failed send alone is
+     * told by on_recv_end, behind what the peer had still sent). The owner closes. Never called
+     * from within a write. */
     void (*on_broken)(struct gm_conn *conn, int error);
     /* gm_conn_dial is over. */
     void (*on_connect)(struct gm_conn *conn, int error);
@@ -63,7 +69,9 @@ struct gm_conn {
     uint8_t state;          /* enum in conn.c */
     bool blocked;           /* the socket is full: wait for on_writable */
     bool fin_queued;        /* shut down for writing once `out` is empty */
-    bool recv_ended;        /* the peer has ended its direction: nothing to linger for */
+    int16_t
+        send_error;  /* a send has failed with it: nothing is written any more, reading goes on */
+    bool recv_ended; /* the peer has ended its direction: nothing to linger for */
 };
 
 /* Adopts a descriptor (taken). -GM_E_NOMEM: the ring's socket table is full, the descriptor stays

@@ -44,9 +44,7 @@ static enum gm_admit_result refuse(struct gm_client *client, const struct gm_htt
     return GM_ADMIT_ANSWERED;
 }
 
-/* ---- Credentials
- * --------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Credentials ---- */
 
 /* Proxy-Authorization is the gateway's own field: with it, Authorization is the backend's business.
  */
@@ -119,9 +117,7 @@ int gm_admit_credential(struct gm_client *client, const struct gm_http_request *
     return GM_ADMIT_STARTED;
 }
 
-/* ---- Routes
- * -------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Routes ---- */
 
 static enum gm_admit_result admit_service(struct gm_client *client,
                                           const struct gm_http_request *head,

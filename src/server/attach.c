@@ -26,9 +26,7 @@ struct gm_attach {
     char subject[GM_LINK_NAME_MAX], service[GM_LINK_NAME_MAX], instance[GM_LINK_INSTANCE_MAX];
 };
 
-/* ---- On the accepting ring
- * ----------------------------------------------------------------------------------------------------------
- */
+/* ---- On the accepting ring ---- */
 
 static struct gm_ws_text field_text(const struct gm_http_request *head, enum gm_http_field_id id)
 {
@@ -199,9 +197,7 @@ void gm_attach_dropped(struct gm_client *client)
     free(attach);
 }
 
-/* ---- On the link's ring
- * -------------------------------------------------------------------------------------------------------------
- */
+/* ---- On the link's ring ---- */
 
 static struct gm_server_link *server_link_of(struct gm_link *link)
 {

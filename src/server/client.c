@@ -70,9 +70,7 @@ void gm_client_accept(struct gm_server_ring *ctx, int fd, enum gm_client_face fa
     client->close_after = ctx->phase == GM_SERVER_DRAINING;
 }
 
-/* ---- Heads
- * --------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Heads ---- */
 
 static void client_head_drop(struct gm_client *client)
 {
@@ -252,9 +250,7 @@ static bool client_take_head(struct gm_client *client)
     return client_admit(client, &request, (uint32_t)len);
 }
 
-/* ---- The run of a connection
- * --------------------------------------------------------------------------------------------------------
- */
+/* ---- The run of a connection ---- */
 
 static void client_feed(struct gm_client *client)
 {
@@ -451,9 +447,7 @@ static void client_evacuate(struct gm_holder *holder)
     gm_ring_unhold(holder);
 }
 
-/* ---- Deadlines
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Deadlines ---- */
 
 /* The client owes body bytes that we are ready for. */
 static bool client_owes(const struct gm_client *client)

@@ -15,9 +15,7 @@
 #include "server/admit.h"
 #include "server/request.h"
 
-/* ---- Life
- * ---------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Life ---- */
 
 /* Thousands of requests may wait for their answers with a body kept for a second attempt: not in
  * receive buffers, when those are short. */
@@ -137,9 +135,7 @@ void gm_exchange_fail(struct gm_exchange *exchange, enum gm_reason_code reason)
         gm_client_exchange_done(client, false);
 }
 
-/* ---- Opening
- * ------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Opening ---- */
 
 static void exchange_open(struct gm_exchange *exchange, struct gm_card *card)
 {
@@ -301,9 +297,7 @@ bool gm_exchange_retry(struct gm_exchange *exchange, uint16_t reason, uint8_t fl
     return true;
 }
 
-/* ---- The request's body
- * -------------------------------------------------------------------------------------------------------------
- */
+/* ---- The request's body ---- */
 
 uint64_t gm_exchange_room(const struct gm_exchange *exchange)
 {

@@ -139,9 +139,7 @@ void gm_far_on_message(void *context, const struct gm_port_message *message)
     gm_link_kick(gm_link_of(far->stream->mux));
 }
 
-/* ---- The stream's events
- * ------------------------------------------------------------------------------------------------------------
- */
+/* ---- The stream's events ---- */
 
 static struct gm_far *far_of(struct gm_stream *stream)
 {

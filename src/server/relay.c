@@ -266,9 +266,7 @@ void gm_exchange_on_message(void *context, const struct gm_port_message *message
         gm_client_pump(client);
 }
 
-/* ---- Credit
- * -------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Credit ---- */
 
 static bool relay_reserve(void *arg, uint32_t bytes)
 {

@@ -29,9 +29,7 @@ const char *gm_server_date(struct gm_server_ring *ctx)
     return ctx->date;
 }
 
-/* ---- Tokens that wait for RSA
- * -------------------------------------------------------------------------------------------------------
- */
+/* ---- Tokens that wait for RSA ---- */
 
 static void verify_turn(struct gm_mail *mail)
 {
@@ -54,9 +52,7 @@ void gm_server_verify_later(struct gm_server_ring *ctx)
     gm_ring_mail(ctx->ring, gm_ring_index(ctx->ring), &ctx->verify_mail);
 }
 
-/* ---- Listeners
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Listeners ---- */
 
 static struct gm_server_ring *context_of(struct gm_listener *listener)
 {
@@ -132,9 +128,7 @@ static int open_listeners(struct gm_server_ring *ctx)
     return rc;
 }
 
-/* ---- Context
- * ------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Context ---- */
 
 static const struct gm_port_ops port_ops = {.on_near = gm_exchange_on_message,
                                             .on_far = gm_far_on_message};
@@ -226,9 +220,7 @@ void gm_server_ring_fini(struct gm_ring *ring, void *arg)
     free(ctx->exchange_free);
 }
 
-/* ---- Drain
- * --------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Drain ---- */
 
 struct drain_mail {
     struct gm_mail mail;
@@ -307,14 +299,32 @@ static void drain_begin(struct gm_mail *mail)
     gm_timer_set(ctx->ring, &ctx->drain_timer, gm_ring_now_ns(ctx->ring) + DRAIN_TICK_NS);
 }
 
-void gm_server_drain_all(struct gm_server_shared *shared)
+static void drain_cut(struct gm_mail *mail)
+{
+    struct drain_mail *news = GM_CONTAINER_OF(mail, struct drain_mail, mail);
+    struct gm_server_ring *ctx = news->ctx;
+    free(news);
+    ctx->drain_deadline_ns = gm_ring_now_ns(ctx->ring);
+}
+
+static void tell_all(struct gm_server_shared *shared, void (*deliver)(struct gm_mail *mail))
 {
     for (uint32_t i = 0; i < gm_rings_count(shared->rings); i++) {
         struct drain_mail *news = calloc(1, sizeof *news);
         if (news == NULL)
             abort();
         news->ctx = shared->ring_contexts[i];
-        news->mail.deliver = drain_begin;
+        news->mail.deliver = deliver;
         gm_rings_mail(shared->rings, i, &news->mail);
     }
+}
+
+void gm_server_drain_all(struct gm_server_shared *shared)
+{
+    tell_all(shared, drain_begin);
+}
+
+void gm_server_cut_all(struct gm_server_shared *shared)
+{
+    tell_all(shared, drain_cut);
 }

@@ -15,5 +15,7 @@ union gm_addr gm_server_listen_addr(const struct gm_server_config *config, int32
 
 /* Any thread: every ring begins to drain, to be done by `shutdown_timeout_ns` from now. Once. */
 void gm_server_drain_all(struct gm_server_shared *shared);
+/* Any thread, in a drain: its deadline is now. */
+void gm_server_cut_all(struct gm_server_shared *shared);
 
 #endif

@@ -187,7 +187,8 @@ static void await_drain(struct gm_server_shared *shared, const sigset_t *signals
         }
         if (sigtimedwait(signals, NULL, &poll) > 0) {
             gm_log_warn("second signal: ending at once");
-            return;
+            gm_server_cut_all(shared);
+            deadline_ns = now_ns() + DRAIN_GRACE_NS;
         }
     }
     gm_log_warn("shutdown deadline passed: ending with requests under way");

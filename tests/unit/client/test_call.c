@@ -108,7 +108,7 @@ Test(call, a_chunked_body_with_trailers)
 struct answer_row {
     const char *method, *answer, *body, *trailers;
     unsigned heads, status;
-    int then;
+    enum then then;
     bool reused; /* the connection may carry another request */
 };
 
@@ -173,7 +173,7 @@ Test(call, answers, .timeout = 120)
     }
 }
 
-static void check_failure(const char *answer, int then, enum gm_reason_code reason)
+static void check_failure(const char *answer, enum then then, enum gm_reason_code reason)
 {
     FOR_SEEDS(seed)
     {

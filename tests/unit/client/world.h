@@ -9,13 +9,15 @@
 #define SECOND   1000000000ull
 #define TEXT_MAX 400000u
 
+enum then { STAY, FIN, RST };
+
 /* What the backend does when it has read a whole head (and `body` bytes behind it, or up to the
  * last chunk when -1). */
 struct step {
     const char *answer; /* NULL: nothing */
     size_t answer_len;  /* 0: strlen */
     long body;
-    enum { STAY, FIN, RST } then;
+    enum then then;
     bool early; /* answers as soon as the head has come */
 };
 

@@ -43,9 +43,7 @@ bool gm_link_is_up(const struct gm_link *link)
     return link->state == LINK_UP;
 }
 
-/* ---- Beginning
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Beginning ---- */
 
 static int link_prepare(struct gm_ring *ring, struct gm_link *link,
                         const struct gm_link_config *config)
@@ -170,9 +168,7 @@ int gm_link_dial(struct gm_ring *ring, struct gm_link *link, const struct gm_lin
     return 0;
 }
 
-/* ---- Ending
- * -------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Ending ---- */
 
 static void link_control(struct gm_link *link, uint8_t opcode, const void *payload, size_t len);
 
@@ -236,9 +232,7 @@ static void link_lost(struct gm_link *link, const char *text)
     gm_conn_abort(&link->conn, true);
 }
 
-/* ---- Sending
- * ------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Sending ---- */
 
 static uint32_t link_mask_key(struct gm_link *link)
 {
@@ -369,9 +363,7 @@ void gm_link_drain(struct gm_link *link)
     gm_conn_kick(&link->conn);
 }
 
-/* ---- Receiving
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Receiving ---- */
 
 /* One event of the WebSocket. False: the link has ended. */
 static bool link_event(struct gm_link *link, const struct gm_ws_event *event, gm_slice slice)
@@ -573,9 +565,7 @@ static void link_closed(struct gm_conn *conn)
     link->ops->on_closed(link);
 }
 
-/* ---- Liveness
- * -----------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Liveness ---- */
 
 static void link_ping(struct gm_link *link)
 {
@@ -625,9 +615,7 @@ static void link_tick(struct gm_timer *timer)
     link_arm(link, GM_LINK_PONG_NS);
 }
 
-/* ---- What the mux tells the link
- * ----------------------------------------------------------------------------------------------------
- */
+/* ---- What the mux tells the link ---- */
 
 static uint32_t least(uint32_t a, uint32_t b)
 {

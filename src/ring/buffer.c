@@ -28,9 +28,7 @@
 
 _Thread_local struct gm_ring *gm_ring_current;
 
-/* ---- Pools
- * ----------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Pools ---- */
 
 /* A receive pool has changed: notes the two thresholds where others will see them. */
 static void pool_judge(struct gm_pool_state *pool)
@@ -125,9 +123,7 @@ gm_slice gm_store_filled(struct gm_store *store, struct gm_buf *buf, uint32_t le
     return slice;
 }
 
-/* ---- Carving
- * --------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Carving ---- */
 
 struct carve {
     uint32_t count, buf_bytes;
@@ -234,9 +230,7 @@ void gm_store_fini(struct gm_store *store)
     *store = (struct gm_store){0};
 }
 
-/* ---- Blocks and reservations
- * ------------------------------------------------------------------------------------------------------------
- */
+/* ---- Blocks and reservations ---- */
 
 struct gm_buf *gm_ring_block(struct gm_ring *ring, enum gm_block kind)
 {
@@ -272,9 +266,7 @@ size_t gm_ring_reserve_total(const struct gm_ring *ring)
     return (size_t)ring->store.reservable;
 }
 
-/* ---- Evacuation
- * --------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Evacuation ---- */
 
 void gm_holder_init(struct gm_holder *holder, void (*evacuate)(struct gm_holder *holder))
 {

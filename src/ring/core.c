@@ -16,9 +16,7 @@
 /* A turn that kept us away for longer is told (ring.h). */
 #define GAP_MIN_NS NS_PER_S
 
-/* ---- Time, chance
- * --------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Time, chance ---- */
 
 uint64_t gm_ring_now_ns(const struct gm_ring *ring)
 {
@@ -100,9 +98,7 @@ void gm_timer_set(struct gm_ring *ring, struct gm_timer *timer, uint64_t deadlin
     gm_wheel_set(&ring->wheel, timer, deadline_ns);
 }
 
-/* ---- Tasks
- * -----------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Tasks ---- */
 
 void gm_task_init(struct gm_task *task, void (*run)(struct gm_task *task))
 {
@@ -147,9 +143,7 @@ static void run_all_tasks(struct gm_ring *ring)
     } while (!gm_list_empty(&ring->soon) || !gm_list_empty(&ring->flush));
 }
 
-/* ---- Mail
- * --------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Mail ---- */
 
 void gm_ring_mail(struct gm_ring *from, uint32_t to, struct gm_mail *mail)
 {
@@ -214,9 +208,7 @@ static void deliver_mail(struct gm_ring *ring)
         gm_counter_add(GM_COUNTER_MAIL_RECEIVED, taken);
 }
 
-/* ---- The turn
- * ------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- The turn ---- */
 
 void gm_core_enter(struct gm_ring *ring)
 {

@@ -75,9 +75,7 @@ static struct epoll_state *state_of(const struct gm_ring *ring)
     return ring->backend_state;
 }
 
-/* ---- Open, close
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Open, close ---- */
 
 static int epoll_open(struct gm_ring *ring, char *why)
 {
@@ -140,9 +138,7 @@ static void epoll_close(struct gm_ring *ring)
     ring->backend_state = NULL;
 }
 
-/* ---- Queues
- * -----------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Queues ---- */
 
 static void sock_unqueue(struct gm_sock *sock)
 {
@@ -195,9 +191,7 @@ static int fd_nonblocking(int fd)
     return 0;
 }
 
-/* ---- What the core asks for
- * ----------------------------------------------------------------------------------------------------------------
- */
+/* ---- What the core asks for ---- */
 
 static int epoll_attach(struct gm_sock *sock)
 {
@@ -278,9 +272,7 @@ static void epoll_detach(struct gm_sock *sock)
     gm_core_finish(sock);
 }
 
-/* ---- Receiving
- * -----------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Receiving ---- */
 
 /* One receive of at most `most` bytes. Returns how many came; 0: nothing more for now (drained,
  * ended or starved). */
@@ -335,9 +327,7 @@ static void sock_receive(struct gm_sock *sock)
     }
 }
 
-/* ---- Accepting
- * -------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Accepting ---- */
 
 /* False: nothing more is to be had now. */
 static bool listener_accept_once(struct gm_sock *sock)
@@ -387,9 +377,7 @@ static void listener_receive(struct gm_sock *sock)
     }
 }
 
-/* ---- The wait
- * ----------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- The wait ---- */
 
 static void sock_connected(struct gm_sock *sock)
 {

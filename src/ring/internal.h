@@ -197,9 +197,7 @@ struct gm_rings {
     _Atomic uint32_t short_epoch;
 };
 
-/* ---- The turn
- * ----------------------------------------------------------------------------------------------------------------------
- */
+/* ---- The turn ---- */
 
 /* Makes this ring the calling thread's own (gm_ring_self, counters). gm_core_turn does it by
  * itself. */

@@ -34,9 +34,7 @@ struct gm_ring;
 struct gm_rings;
 struct iovec;
 
-/* ---- The set of rings
- * -------------------------------------------------------------------------------------------------------------
- */
+/* ---- The set of rings ---- */
 
 #define GM_RINGS_MAX 256u
 
@@ -94,9 +92,7 @@ struct gm_rings *gm_ring_rings(const struct gm_ring *ring);
 void gm_ring_set_user(struct gm_ring *ring, void *user);
 void *gm_ring_user(const struct gm_ring *ring);
 
-/* ---- Time, chance
- * ------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Time, chance ---- */
 
 /* Monotonic nanoseconds, read once per turn. */
 uint64_t gm_ring_now_ns(const struct gm_ring *ring);
@@ -128,9 +124,7 @@ static inline bool gm_timer_armed(const struct gm_timer *timer)
     return !gm_list_empty(&timer->node);
 }
 
-/* ---- Work within a turn
- * ------------------------------------------------------------------------------------------------------------
- */
+/* ---- Work within a turn ---- */
 
 struct gm_task {
     struct gm_list node;
@@ -143,9 +137,7 @@ void gm_ring_soon(struct gm_ring *ring, struct gm_task *task);
 void gm_ring_flush(struct gm_ring *ring, struct gm_task *task);
 void gm_task_cancel(struct gm_task *task);
 
-/* ---- Mail
- * ---------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Mail ---- */
 
 /* Appends to the chain for ring `to`, published with one atomic exchange at the end of the turn;
  * the consumer is woken only if it sleeps. `mail` is taken until its `deliver` runs on ring `to`.
@@ -154,9 +146,7 @@ void gm_ring_mail(struct gm_ring *from, uint32_t to, struct gm_mail *mail);
 /* The same from any other thread (the control thread); published and, if need be, woken at once. */
 void gm_rings_mail(struct gm_rings *rings, uint32_t to, struct gm_mail *mail);
 
-/* ---- Memory
- * -------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Memory ---- */
 
 /* Receive pools: who fills them. Links have their own, so that a full client pool never stops
  * credits, cancels and pongs. */
@@ -201,9 +191,7 @@ void gm_ring_unhold(struct gm_holder *holder);
  * for want of a block stays as it was. */
 void gm_ring_evacuate(struct gm_ring *ring, struct gm_chain *chain);
 
-/* ---- Sockets
- * ------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Sockets ---- */
 
 union gm_addr {
     struct sockaddr base;

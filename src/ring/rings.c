@@ -27,9 +27,7 @@
 
 #pragma weak gm_backend_sim
 
-/* ---- Small questions
- * ------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Small questions ---- */
 
 uint32_t gm_rings_count(const struct gm_rings *rings)
 {
@@ -54,9 +52,7 @@ struct gm_ring *gm_rings_get(struct gm_rings *rings, uint32_t index)
     return rings->ring[index];
 }
 
-/* ---- Memory of one ring
- * ------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Memory of one ring ---- */
 
 static void *map_zeroed(size_t bytes)
 {
@@ -138,9 +134,7 @@ static void rings_free(struct gm_rings *rings)
     free(rings);
 }
 
-/* ---- Configuration
- * ------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Configuration ---- */
 
 /* The soft limit up to the hard one; returns what we have. */
 static uint64_t raise_nofile(void)
@@ -275,9 +269,7 @@ fail:
     return NULL;
 }
 
-/* ---- Threads
- * ----------------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Threads ---- */
 
 static void pin_self(const struct gm_ring *ring)
 {

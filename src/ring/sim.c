@@ -27,9 +27,7 @@ void *sim_grow(void *array, uint32_t *cap, uint32_t need, size_t item_bytes)
     return larger;
 }
 
-/* ---- Chance
- * ------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Chance ---- */
 
 /* SplitMix64 (Steele, Lea, Flood 2014): one word of state, full period, good enough mixing for
  * choices. */
@@ -58,9 +56,7 @@ uint64_t gm_sim_rand(struct gm_sim *sim, uint64_t bound)
     return bound == 0 ? sim_rand_next(&sim->test) : sim_rand_below(&sim->test, bound);
 }
 
-/* ---- Digest
- * --------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Digest ---- */
 
 void sim_trace(struct gm_sim *sim, enum sim_kind kind, uint64_t a, uint64_t b)
 {
@@ -90,9 +86,7 @@ uint32_t gm_sim_open_count(const struct gm_sim *sim)
     return sim->conns_open;
 }
 
-/* ---- The heap
- * -------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- The heap ---- */
 
 static bool event_before(const struct sim_event *a, const struct sim_event *b)
 {
@@ -157,9 +151,7 @@ static const struct sim_event *heap_peek(struct gm_sim *sim)
     return sim->heap_count > 0 ? &sim->heap[0] : NULL;
 }
 
-/* ---- Rings
- * ------------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Rings ---- */
 
 void sim_ring_due(struct sim_ring *ring, uint64_t at_ns)
 {
@@ -266,9 +258,7 @@ void gm_sim_stall(struct gm_ring *ring, uint64_t ns)
     sim_ring_due(on, on->stalled_until_ns);
 }
 
-/* ---- Running
- * ----------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Running ---- */
 
 bool gm_sim_step(struct gm_sim *sim)
 {
@@ -322,9 +312,7 @@ bool gm_sim_run_when(struct gm_sim *sim, bool (*done)(void *arg), void *arg, uin
     return true;
 }
 
-/* ---- Life
- * ---------------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Life ---- */
 
 void gm_sim_profile_default(struct gm_sim_profile *profile)
 {

@@ -46,9 +46,7 @@ struct gm_sim_profile {
  * receives split, a few short sends, no faults. */
 void gm_sim_profile_default(struct gm_sim_profile *profile);
 
-/* ---- Life
- * ------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Life ---- */
 
 /* NULL: out of memory. Owned by the caller; free it after gm_rings_join of every program. */
 struct gm_sim *gm_sim_new(uint64_t seed) GM_WARN_UNUSED;
@@ -57,9 +55,7 @@ void gm_sim_free(struct gm_sim *sim);
  * on. Copied. */
 void gm_sim_set_profile(struct gm_sim *sim, const struct gm_sim_profile *profile);
 
-/* ---- Running
- * ----------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Running ---- */
 
 /* Runs the next event: something arrives, or a ring has its turn. False when nothing is left: no
  * event, no timer, no work. */
@@ -81,9 +77,7 @@ void gm_sim_do(struct gm_sim *sim, struct gm_ring *ring, void (*fn)(void *arg), 
 /* Calls fn(arg) at `at_ns`, between turns, on no ring. */
 void gm_sim_at(struct gm_sim *sim, uint64_t at_ns, void (*fn)(void *arg), void *arg);
 
-/* ---- Replay
- * -----------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Replay ---- */
 
 /* Digest of everything that has happened: times, kinds, connections, byte counts. Equal for equal
  * runs. */
@@ -97,9 +91,7 @@ uint64_t gm_sim_steps(const struct gm_sim *sim);
 /* Connections of which one end is still open. */
 uint32_t gm_sim_open_count(const struct gm_sim *sim);
 
-/* ---- Faults by command
- * --------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Faults by command ---- */
 /* All name a connection by the socket of one end (a gm_sock on a simulated ring) and do nothing
  * once the connection has gone. */
 

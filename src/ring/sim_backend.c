@@ -29,9 +29,7 @@ static struct sim_listener *listener_of(const struct gm_sock *sock)
 
 #define SIM_STARVED GM_SOCK_BACKEND_BIT(0) /* on ring->starved */
 
-/* ---- Open, close
- * -----------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Open, close ---- */
 
 static int sim_open(struct gm_ring *ring, char *why)
 {
@@ -95,9 +93,7 @@ static void sim_close(struct gm_ring *ring)
     ring->backend_state = NULL;
 }
 
-/* ---- What the core asks for
- * ---------------------------------------------------------------------------------------------------------------
- */
+/* ---- What the core asks for ---- */
 
 static void end_adopt(struct sim_end *end, struct gm_sock *sock)
 {
@@ -204,9 +200,7 @@ static void sim_detach(struct gm_sock *sock)
     sim_rouse(&end->node);
 }
 
-/* ---- Delivery
- * -------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Delivery ---- */
 
 /* Its owner still has it, and wants to hear. */
 static bool end_lives(const struct sim_end *end, const struct gm_sock *sock)
@@ -390,9 +384,7 @@ static void sim_wake(struct gm_ring *from, struct gm_ring *to)
     sim_ring_due(ring_of(to), ring_of(to)->sim->now_ns + 1);
 }
 
-/* ---- Clock, chance, names, mail
- * -----------------------------------------------------------------------------------------------------------------
- */
+/* ---- Clock, chance, names, mail ---- */
 
 /* Midnight of 1 January 2026, UTC, when the simulated clock began. */
 #define SIM_WALL_START_S 1767225600

@@ -11,9 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- Pipes
- * -----------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Pipes ---- */
 
 static void conn_post(struct sim_conn *conn, enum sim_kind kind, uint8_t side, uint64_t delay_ns,
                       uint64_t value)
@@ -121,9 +119,7 @@ static void pipe_acked(struct sim_conn *conn, uint8_t side)
     sim_rouse(&sender->node);
 }
 
-/* ---- Ends
- * --------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Ends ---- */
 
 struct sim_end *sim_end_find(struct gm_sim *sim, int fd)
 {
@@ -260,9 +256,7 @@ static void end_reset_arrives(struct sim_end *end)
     sim_rouse(&end->node);
 }
 
-/* ---- Connections
- * ---------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Connections ---- */
 
 static void end_init(struct sim_conn *conn, uint8_t side)
 {
@@ -339,9 +333,7 @@ void sim_conns_free(struct gm_sim *sim)
         conn_free(sim, sim->conns);
 }
 
-/* ---- Listeners
- * ---------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Listeners ---- */
 
 static uint16_t addr_port(const union gm_addr *addr)
 {
@@ -438,9 +430,7 @@ static struct sim_listener *listener_choose(struct gm_sim *sim, const union gm_a
     return chosen;
 }
 
-/* ---- Events
- * --------------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Events ---- */
 
 static void faults_draw(struct sim_conn *conn)
 {
@@ -594,9 +584,7 @@ void sim_conn_event(struct gm_sim *sim, const struct sim_event *event)
     }
 }
 
-/* ---- Faults by command
- * ------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Faults by command ---- */
 
 static struct sim_end *end_of_sock(const struct gm_sock *sock)
 {

@@ -35,9 +35,7 @@ static inline bool sim_rand_hit(struct sim_rand *rand, uint32_t permille)
     return permille > 0 && sim_rand_below(rand, 1000) < permille;
 }
 
-/* ---- Events
- * --------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Events ---- */
 
 enum sim_kind {
     SIM_TURN = 1, /* ring: its turn */
@@ -77,9 +75,7 @@ struct sim_event {
     void *arg;
 };
 
-/* ---- Rings
- * -------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Rings ---- */
 
 /* What a ring has to look at in its next turn: an end or a listener. First member of both. */
 struct sim_node {
@@ -106,9 +102,7 @@ struct sim_ring {
     struct gm_buf *fill[GM_POOL_COUNT];
 };
 
-/* ---- Network
- * ------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Network ---- */
 
 struct sim_segment {
     uint64_t end; /* stream position behind its last byte */

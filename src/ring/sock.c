@@ -19,9 +19,7 @@
 /* Connections waiting to be accepted; the kernel caps it at net.core.somaxconn. */
 #define LISTEN_BACKLOG 4096
 
-/* ---- The table
- * -------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- The table ---- */
 
 static bool slot_take(struct gm_ring *ring, struct gm_sock *sock)
 {
@@ -76,9 +74,7 @@ static int set_option(int fd, int level, int name, int value)
     return setsockopt(fd, level, name, &value, sizeof value) == 0 ? 0 : -errno;
 }
 
-/* ---- Opening
- * -----------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Opening ---- */
 
 int gm_sock_open(struct gm_ring *ring, struct gm_sock *sock, int fd, const struct gm_sock_ops *ops)
 {
@@ -188,9 +184,7 @@ uint16_t gm_listener_port(const struct gm_listener *listener)
     return addr.base.sa_family == AF_INET6 ? ntohs(addr.in6.sin6_port) : 0;
 }
 
-/* ---- What the owner asks
- * ------------------------------------------------------------------------------------------------------------------
- */
+/* ---- What the owner asks ---- */
 
 bool gm_sock_is_open(const struct gm_sock *sock)
 {
@@ -323,9 +317,7 @@ void gm_sock_peer(const struct gm_sock *sock, union gm_addr *out)
         out->base.sa_family = AF_UNSPEC;
 }
 
-/* ---- What back-ends deliver
- * ----------------------------------------------------------------------------------------------------------------
- */
+/* ---- What back-ends deliver ---- */
 
 static bool may_tell(const struct gm_sock *sock)
 {

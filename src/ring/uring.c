@@ -99,9 +99,7 @@ static bool has(const struct uring *u, enum gm_uring_feature feature)
     return gm_uring_has(&u->features, feature);
 }
 
-/* ---- Requests
- * -------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Requests ---- */
 
 static uint64_t mark_of(enum uring_op op, uint32_t generation, uint32_t index)
 {
@@ -236,9 +234,7 @@ static void cancel_all(struct uring *u, struct gm_sock *sock)
     own(sock, sqe, OP_CANCEL);
 }
 
-/* ---- Lending buffers
- * ----------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Lending buffers ---- */
 
 static uint32_t power_of_two_from(uint32_t n)
 {
@@ -365,9 +361,7 @@ static void settle_all(struct uring *u)
         arm_eventfd(u);
 }
 
-/* ---- Ends
- * ----------------------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Ends ---- */
 
 /* A listener's last act: what has been queued for it is still accepted. */
 static void drain_listener(struct gm_sock *sock)
@@ -422,9 +416,7 @@ static void run_todo(struct uring *u)
     }
 }
 
-/* ---- Completions
- * -----------------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Completions ---- */
 
 /* A descriptor from elsewhere may be non-blocking: then the kernel would not wait for bytes on our
  * behalf. */
@@ -631,9 +623,7 @@ static void deliver(struct uring *u)
     }
 }
 
-/* ---- The vtable
- * --------------------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- The vtable ---- */
 
 static void uring_wait(struct gm_ring *ring, uint64_t timeout_ns)
 {

@@ -36,9 +36,7 @@ const char *gm_uring_feature_name(enum gm_uring_feature feature)
     return names[feature];
 }
 
-/* ---- Setting up
- * -------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Setting up ---- */
 
 static int try_setup(struct io_uring *uring, unsigned entries, unsigned flags)
 {
@@ -66,9 +64,7 @@ int gm_uring_ring_init(struct io_uring *uring, unsigned entries,
     return 0;
 }
 
-/* ---- Words
- * -------------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Words ---- */
 
 static long read_number(const char *path, const char *key)
 {
@@ -150,9 +146,7 @@ void gm_uring_describe(const struct gm_uring_features *features, char *out, size
     append(out, cap, "; switched off: ", features->off);
 }
 
-/* ---- Which are switched off
- * ------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Which are switched off ---- */
 
 static int find_name(const char *name, size_t len)
 {
@@ -186,9 +180,7 @@ static int parse_off(const char *off, uint32_t *set, char *why)
     return 0;
 }
 
-/* ---- One completion at a time
- * --------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- One completion at a time ---- */
 
 struct probe {
     struct io_uring uring;
@@ -298,9 +290,7 @@ static void eat_bytes(int fd)
         continue;
 }
 
-/* ---- The tests
- * -----------------------------------------------------------------------------------------------------------------------------------------
- */
+/* ---- The tests ---- */
 
 /* What there is no other way for: buffer rings and cancelling by descriptor, both 5.19. */
 static bool test_required(struct probe *p)

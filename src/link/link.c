@@ -386,7 +386,9 @@ static bool link_event(struct gm_link *link, const struct gm_ws_event *event, gm
         }
         return link->state != LINK_ENDED;
     case GM_WS_EVENT_PING:
-        link_control(link, GM_WS_PONG, event->data, event->len);
+        /* Whoever asks and does not read gets no more answers (RFC 6455 section 5.5.3 lets us). */
+        if (gm_conn_queued(&link->conn) < GM_LINK_QUEUE_BYTES)
+            link_control(link, GM_WS_PONG, event->data, event->len);
         return true;
     case GM_WS_EVENT_PONG:
         return true;

@@ -365,6 +365,12 @@ void gm_link_drain(struct gm_link *link)
 
 /* ---- Receiving ---- */
 
+/* How long the peer may say nothing before it is asked. */
+static uint64_t link_silence(const struct gm_link *link)
+{
+    return gm_mux_open_count(&link->mux) > 0 ? GM_LINK_BUSY_SILENCE_NS : GM_LINK_IDLE_SILENCE_NS;
+}
+
 /* One event of the WebSocket. False: the link has ended. */
 static bool link_event(struct gm_link *link, const struct gm_ws_event *event, gm_slice slice)
 {
@@ -510,7 +516,11 @@ static void link_recv(struct gm_conn *conn, gm_slice slice)
         return;
     }
     link->last_recv_ns = gm_ring_now_ns(link_ring(link));
-    link->pinged_ns = 0;
+    if (link->pinged_ns != 0) {
+        /* Silence is measured from here, not from when the answer was due. */
+        link->pinged_ns = 0;
+        link_arm(link, link_silence(link));
+    }
     if (link->silent) {
         link->silent = false;
         if (link->ops->on_silent != NULL)
@@ -603,8 +613,7 @@ static void link_tick(struct gm_timer *timer)
         link_arm(link, link->pinged_ns + GM_LINK_PONG_NS - now_ns);
         return;
     }
-    uint64_t span =
-        gm_mux_open_count(&link->mux) > 0 ? GM_LINK_BUSY_SILENCE_NS : GM_LINK_IDLE_SILENCE_NS;
+    uint64_t span = link_silence(link);
     if (now_ns - link->last_recv_ns < span) {
         gm_timer_set(link_ring(link), timer, link->last_recv_ns + span);
         return;

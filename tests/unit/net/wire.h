@@ -20,6 +20,7 @@ struct wire {
     struct gm_rings *near_rings, *far_rings;
     struct gm_ring *near, *far;
     struct gm_listener listener;
+    void (*on_accept)(struct wire *w, int fd); /* instead of a gm_conn; takes the descriptor */
 
     struct gm_conn conn;
     unsigned opened, recvs, ends, hangups, flushes, sents, brokens, connects, closes, detaches;
@@ -40,8 +41,10 @@ struct wire {
 
 /* Opens both rings and the connection: accepted at the near end, dialled by the far one. */
 void wire_open(struct wire *w, uint64_t seed);
-/* The same without a connection. */
+/* The same without a connection; and with the far end as a bare listener, which the near ring is to
+ * dial. */
 void wire_rings(struct wire *w, uint64_t seed);
+void wire_peer_listen(struct wire *w, uint64_t seed);
 /* Checks that no buffer, block, segment or reservation is held any more, and frees all. */
 void wire_close(struct wire *w);
 

@@ -144,12 +144,17 @@ Test(pair, any_byte_within_the_three_seconds_is_life)
 /* A suspended machine: both ends slept, whatever was under way. */
 Test(pair, the_one_who_slept_blames_nobody)
 {
-    struct bench *b = bench_pair(NULL, 5);
+    struct gm_sim_profile profile;
+    gm_sim_profile_default(&profile);
+    /* Far apart, so that a ping is often under way. */
+    profile.latency_min_ns = profile.latency_max_ns = 90 * MS_NS;
+    struct bench *b = bench_pair(&profile, 5);
+    gm_sim_delay(&b->agent.link.conn.sock, 350 * MS_NS);
     open_stream(b, 10);
-    for (unsigned i = 0; i < 20; i++) {
+    for (unsigned i = 0; i < 40; i++) {
         gm_sim_stall(b->w.near, 7 * SECOND_NS);
         gm_sim_stall(b->w.far, 7 * SECOND_NS);
-        wire_run(&b->w, 9 * SECOND_NS + i * 333 * MS_NS);
+        wire_run(&b->w, 7 * SECOND_NS + (2000 + i * 211) * MS_NS);
     }
     cr_assert_eq(b->server.downs, 0);
     end_link(b);

@@ -367,7 +367,9 @@ def test_the_least_loaded_agent_is_chosen(workshop):
         wires.append(tunnel.wire())
         wires[-1].send(tunnel.head("GET", "/hang"))
         wait_until(lambda: sum(len(b.seen) for b in backends) == n + 1, "the request has arrived")
-    assert [len(b.seen) for b in backends] == [5, 5]
+    shares = sorted(len(b.seen) for b in backends)
+    # With several rings, a link of the client's own ring may be somewhat busier than the best one and still be taken.
+    assert shares[0] >= (5 if tunnel.server.rings == 1 else 3), shares
     for wire in wires:
         wire.close()
 

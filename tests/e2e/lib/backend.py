@@ -17,15 +17,17 @@ from lib.settings import PATIENCE, wait_until
 KEEP_BYTES = 1 << 20  # of a body, to look at; the digest is of all of it
 
 
+_BLOCK = bytes(range(251)) * 262
+
+
 def pattern(count: int, start: int = 0) -> bytes:
     """`count` bytes that tell where they belong."""
-    block = bytes(range(251)) * 262
     out = bytearray()
     at = start % 251
     while len(out) < count:
-        out += block[at:at + count - len(out)]
-        at = 0 if (len(block) % 251 == 0) else at
-    return bytes(out[:count])
+        out += _BLOCK[at:at + count - len(out)]
+        at = 0  # a block is whole runs
+    return bytes(out)
 
 
 @dataclasses.dataclass
@@ -201,13 +203,16 @@ async def pour(peer, seen, count, step):
             seen.body_bytes = at
     except OSError:
         peer.left(seen)
-    await asyncio.sleep(0)
-    if watch.cancel():
-        try:
-            await watch
-        except asyncio.CancelledError:
-            pass
-    return None
+    await unwatch(watch)
+    return "close" if seen.gone.is_set() else None
+
+
+async def unwatch(watch):
+    watch.cancel()
+    try:
+        await watch
+    except asyncio.CancelledError:
+        pass
 
 
 async def chunks(peer, seen, query):
@@ -344,8 +349,8 @@ async def sse(peer, seen, query):
     except OSError:
         peer.left(seen)
         return "close"
-    watch.cancel()
-    return "close"
+    await unwatch(watch)
+    return None
 
 
 async def duplex(peer, seen, query):
@@ -394,7 +399,8 @@ async def upgrade(peer, seen, query):
     return "close"
 
 
-ROUTES = {name: function for name, function in list(globals().items()) if asyncio.iscoroutinefunction(function)}
+ROUTES = {f.__name__: f for f in (echo, status, body, chunks, trailers, until_close, http10, early, hints, expect, slow, hang, never_read,
+                                  stall, cut, drop, sse, duplex, fields, upgrade)}
 MANY = ("f",)  # arguments that may repeat
 
 

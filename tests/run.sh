@@ -144,6 +144,9 @@ run_suites() {
             check "hardening" is_hardened build/gimlet
         fi
     fi
+    if wanted unit && [ -x build/gimlet ]; then
+        counted "docs" /usr/bin/python3 tests/docs/check.py --self-test build/gimlet
+    fi
     if wanted unit || wanted sim || wanted e2e; then
         check "build asan" build $asan -Dtests=true -Db_sanitize=address,undefined -Db_lto=false
     fi

@@ -134,7 +134,7 @@ void gm_far_on_message(void *context, const struct gm_port_message *message)
     case GM_PORT_CREDIT:
     case GM_PORT_PULLED:
     case GM_PORT_KINDS:
-        GM_ASSERT(!"a message for the near half");
+        GM_UNREACHABLE("a message for the near half");
     }
     gm_link_kick(gm_link_of(far->stream->mux));
 }

@@ -253,7 +253,7 @@ void gm_exchange_on_message(void *context, const struct gm_port_message *message
     case GM_PORT_OPEN:
     case GM_PORT_GRANT:
     case GM_PORT_KINDS:
-        GM_ASSERT(!"a message for the far half");
+        GM_UNREACHABLE("a message for the far half");
     }
     /* A failure above has ended the exchange, and perhaps begun the next one in its place. */
     if (!exchange->in_use || exchange->generation != message->pair.generation)

@@ -540,7 +540,7 @@ static void judge_strict(struct sim_client *client, const struct sim_request *re
                    request->id, request->kind, request->method, request->up, request->down,
                    request->early, request->stop, client->temper, request->agents, request->outcome,
                    due, request->status, request->got);
-    if (request->kind != ANSWER_RESET || request->outcome != OUTCOME_ERROR)
+    if (request->kind != ANSWER_RESET || request->outcome != OUTCOME_ERROR || client->world->real)
         return;
     uint16_t status = gm_reason_get(request->reason == GM_REASON_NONE ? GM_REASON_AGENT_DISCONNECT
                                                                       : request->reason)
@@ -560,7 +560,7 @@ void client_judge(struct sim_client *client)
         world->errors += request->outcome == OUTCOME_ERROR;
         world->cut += request->outcome == OUTCOME_CUT;
         world->retried += request->agents > 1;
-        if (request->agents > 2u)
+        if (request->agents > (world->real ? 4u : 2u))
             world_fail(world, "request %u was given to %u agents", request->id, request->agents);
         if (world->strict && usable)
             judge_strict(client, request);

@@ -63,6 +63,10 @@ static void start_all(struct sim_world *world)
     uint64_t now_ns = gm_sim_now(world->sim);
     world->agent_count = world->strict ? 1 + (uint32_t)world_rand(world, 3)
                                        : 1 + (uint32_t)world_rand(world, SIM_AGENTS_MAX);
+    if (world_chance(world, 35)) {
+        world->agent_count = 0;
+        real_agent_start(world);
+    }
     for (uint32_t i = 0; i < world->agent_count; i++)
         agent_start(world, i);
     if (world->strict)
@@ -142,7 +146,7 @@ static void run_world(struct sim_world *world)
     start_all(world);
     uint64_t begin_ns = gm_sim_now(world->sim);
     unsigned odd = world->strict ? 100 : (unsigned)world_rand(world, 100);
-    if (odd < 20) {
+    if (odd < 20 && !world->real) {
         world_run(world, begin_ns + world_rand(world, 3 * SIM_SECOND));
         freeze_one(world);
     } else if (odd < 50) {
@@ -163,6 +167,8 @@ static void run_world(struct sim_world *world)
         client_judge(&world->clients[i]);
     for (uint32_t i = 0; i < world->agent_count && !world->failed; i++)
         agent_retire(&world->agents[i]);
+    if (world->real && !world->failed)
+        real_agent_drain(world);
     world_run(world, gm_sim_now(world->sim) + SIM_EMPTY_NS);
     if (!world->failed)
         world_check_empty(world);

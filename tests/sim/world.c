@@ -120,8 +120,8 @@ static void configure(struct sim_world *world)
     };
 }
 
-static struct gm_rings *start_rings(struct sim_world *world, uint32_t count,
-                                    const struct gm_rings_ops *ops)
+struct gm_rings *world_rings(struct sim_world *world, uint32_t count,
+                             const struct gm_rings_ops *ops)
 {
     struct gm_rings_config config = {.io = GM_IO_SIM,
                                      .count = count,
@@ -147,9 +147,9 @@ void world_open(struct sim_world *world, uint64_t seed)
     configure(world);
     struct gm_rings_ops none = {0},
                         ops = {gm_server_ring_init, gm_server_ring_fini, &world->shared};
-    world->shared.rings = start_rings(world, world->ring_count, &ops);
-    world->client_rings = start_rings(world, 1, &none);
-    world->agent_rings = start_rings(world, 1, &none);
+    world->shared.rings = world_rings(world, world->ring_count, &ops);
+    world->client_rings = world_rings(world, 1, &none);
+    world->agent_rings = world_rings(world, 1, &none);
     world->client_ring = gm_rings_get(world->client_rings, 0);
     world->agent_ring = gm_rings_get(world->agent_rings, 0);
 }
@@ -159,7 +159,11 @@ void world_close(struct sim_world *world)
     gm_rings_stop(world->client_rings);
     gm_rings_stop(world->agent_rings);
     gm_rings_stop(world->shared.rings);
+    if (world->real)
+        real_agent_stop(world, false);
     (void)gm_sim_run_for(world->sim, SIM_SECOND);
+    if (world->real)
+        real_agent_stop(world, true);
     gm_rings_join(world->client_rings);
     gm_rings_join(world->agent_rings);
     gm_rings_join(world->shared.rings);
@@ -272,7 +276,7 @@ void world_check_quiet(struct sim_world *world)
     }
 }
 
-static void store_check(struct sim_world *world, const char *who, struct gm_ring *ring)
+void world_check_store(struct sim_world *world, const char *who, struct gm_ring *ring)
 {
     static const char *const names[] = {"client buffers", "link buffers", "cork blocks",
                                         "head blocks", "evacuation blocks"};
@@ -301,10 +305,16 @@ void world_check_empty(struct sim_world *world)
             world_fail(world, "ring %u: %u links stay", r, ctx->link_count);
         if (gm_registry_links(ctx->registry, "svc", 3) != 0)
             world_fail(world, "ring %u: the registry still names a link", r);
-        store_check(world, "server", ctx->ring);
+        world_check_store(world, "server", ctx->ring);
     }
-    store_check(world, "client", world->client_ring);
-    store_check(world, "agent", world->agent_ring);
+    world_check_store(world, "client", world->client_ring);
+    world_check_store(world, "agent", world->agent_ring);
+    int64_t serving =
+        atomic_load_explicit(&world->agent_shared.active_requests, memory_order_relaxed);
+    if (serving != 0)
+        world_fail(world, "the real agent still counts %lld requests", (long long)serving);
+    for (uint32_t i = 0; world->real && i < gm_rings_count(world->agent_shared.rings); i++)
+        world_check_store(world, "real agent", world->agent_contexts[i]->ring);
     for (uint32_t i = 0; i < world->agent_count; i++) {
         char instance[GM_LINK_INSTANCE_MAX];
         (void)snprintf(instance, sizeof instance, "instance%u", world->agents[i].instance);

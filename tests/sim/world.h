@@ -7,6 +7,7 @@
 #ifndef GM_SIM_WORLD_H
 #define GM_SIM_WORLD_H
 
+#include "agent/context.h"
 #include "config/config.h"
 #include "link/link.h"
 #include "ring/sim.h"
@@ -143,6 +144,16 @@ struct sim_world {
     struct sim_agent agents[SIM_AGENTS_MAX];
     uint32_t agent_count;
     uint32_t next_id;
+
+    /* Instead of scripted agents: the real one, and a scripted backend (backend.c). */
+    bool real;
+    struct gm_rings *backend_rings;
+    struct gm_listener backend_listener;
+    struct gm_agent_config agent_config;
+    struct gm_agent_service agent_service;
+    struct gm_agent_service_info agent_info;
+    struct gm_agent_shared agent_shared;
+    struct gm_agent_ring *agent_contexts[2];
     /* For the sum at the end. */
     uint32_t complete, errors, cut, retried, moved;
 };
@@ -200,6 +211,15 @@ void client_judge(struct sim_client *client);
 /* hog.c: memory gets short on every ring of the server, and comes back. */
 void hog_take(struct sim_world *world);
 void hog_release(struct sim_world *world);
+
+struct gm_rings *world_rings(struct sim_world *world, uint32_t count,
+                             const struct gm_rings_ops *ops);
+/* Nothing is held by that ring. */
+void world_check_store(struct sim_world *world, const char *who, struct gm_ring *ring);
+/* backend.c: the real agent and a backend; its drain; its end, in two steps. */
+void real_agent_start(struct sim_world *world);
+void real_agent_drain(struct sim_world *world);
+void real_agent_stop(struct sim_world *world, bool join);
 
 /* scenarios.c: runs the scenario of that number, or returns its name alone; NULL: no such. */
 const char *scenario_run(struct sim_world *world, uint32_t number, bool run);

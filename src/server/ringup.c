@@ -252,7 +252,8 @@ static void cut_client(struct gm_client *client)
     if (client->exchange != NULL)
         gm_exchange_fail(client->exchange, GM_REASON_DRAINING);
     else
-        gm_client_cut(client, false);
+        /* What it has not taken of an answer must not look like the end of it. */
+        gm_client_cut(client, gm_conn_queued(&client->conn) > 0);
 }
 
 static void drain_tick(struct gm_timer *timer)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "server/exchange.h"
+#include "server/ringup.h"
 #include "world.h"
 
 /* One agent, a calm network of that latency, no client yet. */
@@ -85,23 +86,37 @@ static void a_slow_backend_has_the_idle_timeout(struct sim_world *world)
     finish(world);
 }
 
-/* An answer that ends with the connection, to a client that stops reading: cut by RST. */
-static void a_stalled_reader_sees_a_cut(struct sim_world *world)
+/* An answer that ends with the connection, to a client that stops reading and reads on much later:
+ * by then it has been cut, and must see it. The server has all of the answer, and is closing. */
+static void stall(struct sim_world *world, bool drains)
 {
     begin(world, SIM_MS);
     world->strict = false;
     world->profile.buffer_bytes = 4096;
     gm_sim_set_profile(world->sim, &world->profile);
-    /* Within the window: the server has all of it, and is closing. */
     struct sim_client *client = add_client(
         world, (struct sim_request){.kind = ANSWER_STREAMED, .http10 = true, .down = 60000});
     client->temper = TEMPER_STALL;
     client->temper_bytes = 2000;
     client->rises_ns = 60 * SIM_SECOND;
     start(client, world, 0);
+    world_run(world, gm_sim_now(world->sim) + SIM_SECOND);
+    world->agents[0].retired = drains;
+    if (drains)
+        gm_server_drain_all(&world->shared);
     finish(world);
     if (!world->failed && client->requests[0].outcome != OUTCOME_CUT)
         world_fail(world, "the cut answer has outcome %u", client->requests[0].outcome);
+}
+
+static void a_stalled_reader_sees_a_cut(struct sim_world *world)
+{
+    stall(world, false);
+}
+
+static void a_drains_deadline_cuts_visibly(struct sim_world *world)
+{
+    stall(world, true);
 }
 
 /* The agent wants no more of the body, then gives the request back: it ends, and nobody waits. */
@@ -133,6 +148,7 @@ static const struct {
     {"a window goes round", a_window_goes_round},
     {"a slow backend has the idle timeout", a_slow_backend_has_the_idle_timeout},
     {"a stalled reader sees a cut", a_stalled_reader_sees_a_cut},
+    {"a drain's deadline cuts visibly", a_drains_deadline_cuts_visibly},
     {"a stopped request does not move", a_stopped_request_does_not_move},
 };
 

@@ -1,6 +1,7 @@
-/* Takes the server's memory away for a while: blocks, receive buffers, segments, reservations.
+/* Takes memory away for a while, of the server and of the real agent: blocks, receive buffers,
+ * segments, reservations.
  *
- * Runs on the server's rings by gm_sim_do. Invariant: all that was taken is given back by
+ * Runs on their rings by gm_sim_do. Invariant: all that was taken is given back by
  * hog_release, so that a leak is still seen. */
 #include <stdlib.h>
 
@@ -10,7 +11,7 @@
 struct hog_order {
     struct sim_world *world;
     struct sim_hog *hog;
-    uint32_t ring;
+    struct gm_ring *ring;
 };
 
 static void take_buffers(struct sim_world *world, struct sim_hog *hog, struct gm_store *store,
@@ -30,7 +31,7 @@ static void take(void *arg)
 {
     const struct hog_order *order = arg;
     struct sim_hog *hog = order->hog;
-    struct gm_store *store = &order->world->contexts[order->ring]->ring->store;
+    struct gm_store *store = &order->ring->store;
     uint32_t all = 0;
     for (unsigned i = 0; i < GM_STORE_POOLS; i++)
         all += store->pools[i].free_count;
@@ -48,7 +49,7 @@ static void take(void *arg)
     }
     uint64_t left = store->reservable - store->reserved;
     hog->reserved = left * world_rand(order->world, 11) / 10;
-    if (!gm_ring_reserve(order->world->contexts[order->ring]->ring, hog->reserved))
+    if (!gm_ring_reserve(order->ring, hog->reserved))
         hog->reserved = 0;
 }
 
@@ -56,7 +57,7 @@ static void release(void *arg)
 {
     const struct hog_order *order = arg;
     struct sim_hog *hog = order->hog;
-    struct gm_store *store = &order->world->contexts[order->ring]->ring->store;
+    struct gm_store *store = &order->ring->store;
     for (uint32_t i = 0; i < hog->buf_count; i++)
         gm_buf_put(hog->bufs[i]);
     free(hog->bufs);
@@ -67,22 +68,28 @@ static void release(void *arg)
         store->segs.free = seg;
         store->segs.free_count++;
     }
-    gm_ring_unreserve(order->world->contexts[order->ring]->ring, hog->reserved);
+    gm_ring_unreserve(order->ring, hog->reserved);
     *hog = (struct sim_hog){0};
+}
+
+static void each_ring(struct sim_world *world, void (*act)(void *order))
+{
+    uint32_t agents = world->real ? gm_rings_count(world->agent_shared.rings) : 0;
+    for (uint32_t i = 0; i < world->ring_count + agents; i++) {
+        struct gm_ring *ring = i < world->ring_count
+                                   ? world->contexts[i]->ring
+                                   : world->agent_contexts[i - world->ring_count]->ring;
+        struct hog_order order = {world, &world->hogs[i], ring};
+        gm_sim_do(world->sim, ring, act, &order);
+    }
 }
 
 void hog_take(struct sim_world *world)
 {
-    for (uint32_t r = 0; r < world->ring_count; r++) {
-        struct hog_order order = {world, &world->hogs[r], r};
-        gm_sim_do(world->sim, world->contexts[r]->ring, take, &order);
-    }
+    each_ring(world, take);
 }
 
 void hog_release(struct sim_world *world)
 {
-    for (uint32_t r = 0; r < world->ring_count; r++) {
-        struct hog_order order = {world, &world->hogs[r], r};
-        gm_sim_do(world->sim, world->contexts[r]->ring, release, &order);
-    }
+    each_ring(world, release);
 }

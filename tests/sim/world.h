@@ -135,7 +135,7 @@ struct sim_world {
     struct gm_port *ports[SIM_RINGS_MAX];
     struct gm_registry *registries[SIM_RINGS_MAX];
     uint32_t ring_count;
-    struct sim_hog hogs[SIM_RINGS_MAX];
+    struct sim_hog hogs[SIM_RINGS_MAX + 2]; /* the server's rings, then the real agent's */
 
     struct gm_rings *client_rings, *agent_rings;
     struct gm_ring *client_ring, *agent_ring;
@@ -208,7 +208,7 @@ void client_free(struct sim_client *client);
 /* Judges what became of each request; in a strict world, against what was asked for. */
 void client_judge(struct sim_client *client);
 
-/* hog.c: memory gets short on every ring of the server, and comes back. */
+/* hog.c: memory gets short on every ring of the server and of the real agent, and comes back. */
 void hog_take(struct sim_world *world);
 void hog_release(struct sim_world *world);
 

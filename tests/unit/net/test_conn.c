@@ -167,8 +167,8 @@ Test(conn, lingering_discards_so_much_and_no_more)
     }
     cr_assert_eq(w.closes, 0, "192 KiB are borne");
     cr_assert_eq(w.peer_error, 0);
-    for (size_t sent = 3 * sizeof bytes; w.closes == 0 && sent < GM_CONN_LINGER_BYTES + sizeof bytes;
-         sent += sizeof bytes) {
+    for (size_t sent = 3 * sizeof bytes;
+         w.closes == 0 && sent < GM_CONN_LINGER_BYTES + sizeof bytes; sent += sizeof bytes) {
         wire_peer_send(&w, bytes, sizeof bytes);
         wire_run(&w, SECOND_NS / 200);
     }
@@ -358,6 +358,48 @@ Test(conn, a_reset_by_the_peer_is_told_once)
         cr_assert_eq(w.closes, 1);
         wire_close(&w);
     }
+}
+
+/* Our sends fail, and yet the peer has something to say. */
+static void fail_sends(struct wire *w)
+{
+    wire_enter(w, w->near);
+    gm_conn_recv(&w->conn, GM_POOL_CLIENT, GM_RECV_UNLIMITED);
+    wire_leave(w, w->near);
+    gm_sim_half_close(&w->conn.sock);
+    fill(w, 100000);
+    wire_run(w, SECOND_NS / 10);
+    cr_assert(w->brokens == 0 && gm_conn_queued(&w->conn) == 0);
+}
+
+Test(conn, what_the_peer_says_after_a_failed_send_is_still_heard)
+{
+    struct wire w = {.peer_grant = GM_RECV_UNLIMITED};
+    wire_open(&w, 17);
+    fail_sends(&w);
+    wire_peer_send(&w, "too large", 9);
+    wire_enter(&w, w.far);
+    gm_sock_shutdown(&w.peer);
+    wire_leave(&w, w.far);
+    wire_run(&w, SECOND_NS / 10);
+    cr_assert(w.received == 9 && w.ends == 1 && w.brokens == 0);
+    near_close(&w);
+    wire_run(&w, SECOND_NS);
+    cr_assert_eq(w.closes, 1);
+    wire_close(&w);
+}
+
+Test(conn, a_failed_send_and_silence_break_the_connection)
+{
+    struct wire w = {.peer_grant = GM_RECV_UNLIMITED, .close_on_broken = true};
+    wire_open(&w, 18);
+    fail_sends(&w);
+    fill(&w, 10); /* dropped */
+    wire_run(&w, GM_CONN_VERDICT_NS / 2);
+    cr_assert_eq(w.brokens, 0);
+    wire_run(&w, GM_CONN_VERDICT_NS);
+    cr_assert(w.brokens == 1 && w.broken_error < 0 && w.closes == 1);
+    wire_close(&w);
 }
 
 Test(conn, bytes_wait_for_the_connection_they_are_dialled_with)

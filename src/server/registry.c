@@ -121,6 +121,7 @@ static struct service *service_make(struct gm_registry *registry, const char *na
     return service;
 }
 
+/* Links of one agent process stand side by side. */
 static bool service_add(struct service *service, struct gm_card *card)
 {
     if (service->count == service->capacity) {
@@ -131,8 +132,23 @@ static bool service_add(struct service *service, struct gm_card *card)
         service->cards = cards;
         service->capacity = capacity;
     }
-    service->cards[service->count++] = card;
+    uint32_t at = service->count;
+    while (at > 0 && service->cards[at - 1]->agent != card->agent)
+        at--;
+    if (at == 0)
+        at = service->count;
+    memmove(service->cards + at + 1, service->cards + at,
+            (service->count - at) * sizeof *service->cards);
+    service->cards[at] = card;
+    service->count++;
     return true;
+}
+
+static void service_remove(struct service *service, uint32_t at)
+{
+    service->count--;
+    memmove(service->cards + at, service->cards + at + 1,
+            (service->count - at) * sizeof *service->cards);
 }
 
 static void registry_drop_service(struct gm_registry *registry, struct service *service)
@@ -164,7 +180,7 @@ static void card_left(struct gm_mail *mail)
     for (uint32_t i = 0; service != NULL && i < service->count; i++) {
         if (service->cards[i] != card)
             continue;
-        service->cards[i] = service->cards[--service->count];
+        service_remove(service, i);
         if (service->count == 0)
             registry_drop_service(registry, service);
         break;
@@ -203,6 +219,8 @@ static void card_tell(struct gm_registry *registry, struct gm_card *card, struct
 
 void gm_card_announce(struct gm_registry *registry, struct gm_card *card)
 {
+    card->agent = (uint64_t)name_hash(card->subject, strlen(card->subject)) << 32 |
+                  name_hash(card->instance, strlen(card->instance));
     card_tell(registry, card, card->joined, card_joined);
 }
 
@@ -217,37 +235,93 @@ static uint32_t card_load(const struct gm_card *card)
     return (uint32_t)atomic_load_explicit(&card->holds, memory_order_relaxed);
 }
 
-/* The best of those in that state, or NULL. */
-static struct gm_card *service_pick(const struct service *service, uint32_t start,
-                                    enum gm_card_state state, const struct gm_card *except)
+/* Which links come into question. */
+struct want {
+    enum gm_card_state state;
+    const struct gm_card *except; /* a first attempt failed on it; NULL: none did */
+    bool other_agent;             /* leave out its whole agent, too */
+};
+
+static bool card_usable(const struct gm_card *card, const struct want *want)
+{
+    bool excluded =
+        want->except != NULL &&
+        (card == want->except || (want->other_agent && card->agent == want->except->agent));
+    return !excluded && card_load(card) < card->stream_limit &&
+           atomic_load_explicit(&card->state, memory_order_relaxed) == (uint32_t)want->state;
+}
+
+/* What is being compared: a whole agent's load decides, for its links share one process; of its
+ * links, the one of this ring while it is not clearly busier. */
+struct choice {
+    struct gm_card *card;
+    uint32_t load; /* of the agent */
+    bool local;
+};
+
+/* The agent whose links begin at `from`; *next is behind them. card == NULL: none of them is
+ * usable. */
+static struct choice agent_choice(const struct service *service, uint32_t from, uint32_t *next,
+                                  const struct want *want)
 {
     struct gm_card *best = NULL, *local = NULL;
-    for (uint32_t i = 0; i < service->count; i++) {
-        struct gm_card *card = service->cards[(start + i) % service->count];
-        if (card == except || card_load(card) >= card->stream_limit ||
-            atomic_load_explicit(&card->state, memory_order_relaxed) != (uint32_t)state)
+    struct choice choice = {0};
+    uint32_t i = from;
+    do {
+        struct gm_card *card = service->cards[i];
+        choice.load += card_load(card);
+        if (!card_usable(card, want))
             continue;
         if (best == NULL || card_load(card) < card_load(best))
             best = card;
         if (card->ring == gm_ring_self && (local == NULL || card_load(card) < card_load(local)))
             local = card;
+    } while (++i < service->count && service->cards[i]->agent == service->cards[from]->agent);
+    *next = i;
+    choice.local = local != NULL && card_load(local) <= card_load(best) + REGISTRY_LOCAL_SLACK;
+    choice.card = choice.local ? local : best;
+    return choice;
+}
+
+static struct gm_card *service_pick(const struct service *service, uint32_t turn,
+                                    const struct want *want)
+{
+    struct choice best = {0};
+    uint32_t ties = 0;
+    for (uint32_t i = 0; i < service->count;) {
+        struct choice choice = agent_choice(service, i, &i, want);
+        if (choice.card == NULL)
+            continue;
+        bool better = best.card == NULL || choice.load < best.load ||
+                      (choice.load == best.load && choice.local && !best.local);
+        bool tie = !better && choice.load == best.load && choice.local == best.local;
+        ties = better ? 1 : ties + tie;
+        /* Of n equal ones each is taken in every n-th turn. */
+        if (better || (tie && turn % ties == 0))
+            best = choice;
     }
-    if (local != NULL && card_load(local) <= card_load(best) + REGISTRY_LOCAL_SLACK)
-        return local;
-    return best;
+    return best.card;
 }
 
 struct gm_card *gm_registry_pick(struct gm_registry *registry, const char *name, size_t len,
-                                 const struct gm_card * not )
+                                 const struct gm_card *except)
 {
     struct service *service = service_find(registry, name, len);
     if (service == NULL)
         return NULL;
-    uint32_t start = service->turn++;
-    struct gm_card *card = service_pick(service, start, GM_CARD_READY, not );
-    /* A link that is asked for a sign of life nearly always gives it a round trip later: a request
-     * had better wait for that than be refused. */
-    return card != NULL ? card : service_pick(service, start, GM_CARD_SILENT, not );
+    /* In order of preference. A link that is asked for a sign of life nearly always gives it a
+     * round trip later: a request had better wait for that than be refused. */
+    const struct want wants[] = {{GM_CARD_READY, except, true},
+                                 {GM_CARD_READY, except, false},
+                                 {GM_CARD_SILENT, except, true},
+                                 {GM_CARD_SILENT, except, false}};
+    uint32_t turn = service->turn++;
+    for (unsigned i = 0; i < sizeof wants / sizeof wants[0]; i++) {
+        struct gm_card *card = service_pick(service, turn, &wants[i]);
+        if (card != NULL)
+            return card;
+    }
+    return NULL;
 }
 
 unsigned gm_registry_links(const struct gm_registry *registry, const char *name, size_t len)
@@ -259,16 +333,8 @@ unsigned gm_registry_links(const struct gm_registry *registry, const char *name,
 static unsigned service_agents(const struct service *service)
 {
     unsigned agents = 0;
-    for (uint32_t i = 0; i < service->count; i++) {
-        uint32_t earlier = 0;
-        while (earlier < i &&
-               (strcmp(service->cards[earlier]->subject, service->cards[i]->subject) != 0 ||
-                strcmp(service->cards[earlier]->instance, service->cards[i]->instance) != 0)) {
-            earlier++;
-        }
-        if (earlier == i)
-            agents++;
-    }
+    for (uint32_t i = 0; i < service->count; i++)
+        agents += i == 0 || service->cards[i]->agent != service->cards[i - 1]->agent;
     return agents;
 }
 

@@ -26,6 +26,8 @@ struct gm_card {
     char service[GM_REGISTRY_SERVICE_MAX];
     char subject[GM_REGISTRY_SERVICE_MAX];
     char instance[72];
+    uint64_t agent; /* hash of subject and instance: which links share a process; a collision costs
+                       balance only */
     uint32_t link_index, link_generation; /* on ring `ring` */
     uint32_t lane, stream_limit;
     uint16_t ring;
@@ -56,13 +58,13 @@ struct gm_card *gm_card_new(struct gm_registry *registry);
 void gm_card_announce(struct gm_registry *registry, struct gm_card *card);
 void gm_card_withdraw(struct gm_registry *registry, struct gm_card *card);
 
-/* The link for a request: least outstanding among those that are ready (if there is none: among the
- * silent ones, which are being asked for a sign of life), one of this ring preferred
- * while it is not clearly busier than the best elsewhere; ties go round. `not` (may be NULL) is
- * left out: the link that a first attempt failed on. NULL: none. The card is borrowed until the
- * turn's end. */
+/* The link for a request: of the agent with the least outstanding requests, the link of this ring
+ * while it is not clearly busier than the agent's others. Agents that are equally busy take turns,
+ * those with a link of this ring first. `except` (may be NULL) is left out, its whole agent if
+ * there is another: a first attempt failed on it. NULL: none. The card is borrowed until the turn's
+ * end. */
 struct gm_card *gm_registry_pick(struct gm_registry *registry, const char *service, size_t len,
-                                 const struct gm_card * not );
+                                 const struct gm_card *except);
 /* A request is given to the link, and ends. Between the two the card stays valid. */
 void gm_card_begin(struct gm_card *card);
 void gm_card_end(struct gm_card *card);

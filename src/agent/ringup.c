@@ -13,6 +13,7 @@
 #include "agent/ops.h"
 #include "agent/serve.h"
 #include "base/log.h"
+#include "control/process.h"
 
 #define DRAIN_TICK_NS 20000000ull
 /* Between the resets at the deadline and the end of the links: for the server to answer them. */
@@ -96,31 +97,6 @@ void gm_agent_ring_fini(struct gm_ring *ring, void *arg)
 
 /* ---- News from the main thread ---- */
 
-struct news {
-    struct gm_mail mail;
-    struct gm_agent_ring *ctx;
-};
-
-static void tell_all(struct gm_agent_shared *shared, void (*deliver)(struct gm_mail *))
-{
-    for (uint32_t i = 0; i < gm_rings_count(shared->rings); i++) {
-        struct news *news = calloc(1, sizeof *news);
-        if (news == NULL)
-            abort();
-        news->ctx = shared->ring_contexts[i];
-        news->mail.deliver = deliver;
-        gm_rings_mail(shared->rings, i, &news->mail);
-    }
-}
-
-static struct gm_agent_ring *take_news(struct gm_mail *mail)
-{
-    struct news *news = GM_CONTAINER_OF(mail, struct news, mail);
-    struct gm_agent_ring *ctx = news->ctx;
-    free(news);
-    return ctx;
-}
-
 static void each_dialler(struct gm_agent_ring *ctx, void (*act)(struct gm_dialler *))
 {
     struct gm_agent_shared *shared = ctx->shared;
@@ -130,9 +106,9 @@ static void each_dialler(struct gm_agent_ring *ctx, void (*act)(struct gm_dialle
     }
 }
 
-static void dial_begin(struct gm_mail *mail)
+static void dial_begin(struct gm_ring *ring)
 {
-    struct gm_agent_ring *ctx = take_news(mail);
+    struct gm_agent_ring *ctx = gm_ring_user(ring);
     for (uint32_t i = 0; i < ctx->shared->service_count; i++)
         ctx->pools[i].config.control = ctx->shared->control;
     each_dialler(ctx, gm_dialler_start);
@@ -140,7 +116,7 @@ static void dial_begin(struct gm_mail *mail)
 
 void gm_agent_dial_all(struct gm_agent_shared *shared)
 {
-    tell_all(shared, dial_begin);
+    gm_process_tell_all(shared->rings, dial_begin);
 }
 
 /* ---- Drain ---- */
@@ -164,9 +140,9 @@ static void drain_tick(struct gm_timer *timer)
     gm_timer_set(ctx->ring, timer, now_ns + DRAIN_TICK_NS);
 }
 
-static void drain_begin(struct gm_mail *mail)
+static void drain_begin(struct gm_ring *ring)
 {
-    struct gm_agent_ring *ctx = take_news(mail);
+    struct gm_agent_ring *ctx = gm_ring_user(ring);
     uint64_t now_ns = gm_ring_now_ns(ctx->ring);
     ctx->draining = true;
     ctx->drain_deadline_ns = now_ns + ctx->shared->config->shutdown_timeout_ns;
@@ -177,5 +153,18 @@ static void drain_begin(struct gm_mail *mail)
 
 void gm_agent_drain_all(struct gm_agent_shared *shared)
 {
-    tell_all(shared, drain_begin);
+    gm_process_tell_all(shared->rings, drain_begin);
+}
+
+/* The deadline is now, and nobody waits for the resets to be heard. */
+static void drain_cut(struct gm_ring *ring)
+{
+    struct gm_agent_ring *ctx = gm_ring_user(ring);
+    uint64_t now_ns = gm_ring_now_ns(ring);
+    ctx->drain_deadline_ns = now_ns > DRAIN_RESET_NS ? now_ns - DRAIN_RESET_NS : 0;
+}
+
+void gm_agent_cut_all(struct gm_agent_shared *shared)
+{
+    gm_process_tell_all(shared->rings, drain_cut);
 }

@@ -12,5 +12,7 @@ void gm_agent_ring_fini(struct gm_ring *ring, void *arg);
 void gm_agent_dial_all(struct gm_agent_shared *shared);
 /* Any thread, once: every ring begins to drain, to be done by `shutdown_timeout_ns` from now. */
 void gm_agent_drain_all(struct gm_agent_shared *shared);
+/* Any thread, in a drain: what is left is cut now. */
+void gm_agent_cut_all(struct gm_agent_shared *shared);
 
 #endif

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "control/process.h"
 #include "server/attach.h"
 #include "server/exchange.h"
 #include "server/far.h"
@@ -222,11 +223,6 @@ void gm_server_ring_fini(struct gm_ring *ring, void *arg)
 
 /* ---- Drain ---- */
 
-struct drain_mail {
-    struct gm_mail mail;
-    struct gm_server_ring *ctx;
-};
-
 static void each_client(struct gm_server_ring *ctx, void (*act)(struct gm_client *client))
 {
     struct gm_list *next;
@@ -287,11 +283,9 @@ static void public_closed(struct gm_listener *listener)
     context_of(listener)->public_open = false;
 }
 
-static void drain_begin(struct gm_mail *mail)
+static void drain_begin(struct gm_ring *ring)
 {
-    struct drain_mail *news = GM_CONTAINER_OF(mail, struct drain_mail, mail);
-    struct gm_server_ring *ctx = news->ctx;
-    free(news);
+    struct gm_server_ring *ctx = gm_ring_user(ring);
     ctx->phase = GM_SERVER_DRAINING;
     ctx->drain_deadline_ns = gm_ring_now_ns(ctx->ring) + ctx->shared->config->shutdown_timeout_ns;
     ctx->public_listener.on_closed = public_closed;
@@ -300,32 +294,18 @@ static void drain_begin(struct gm_mail *mail)
     gm_timer_set(ctx->ring, &ctx->drain_timer, gm_ring_now_ns(ctx->ring) + DRAIN_TICK_NS);
 }
 
-static void drain_cut(struct gm_mail *mail)
+static void drain_cut(struct gm_ring *ring)
 {
-    struct drain_mail *news = GM_CONTAINER_OF(mail, struct drain_mail, mail);
-    struct gm_server_ring *ctx = news->ctx;
-    free(news);
+    struct gm_server_ring *ctx = gm_ring_user(ring);
     ctx->drain_deadline_ns = gm_ring_now_ns(ctx->ring);
-}
-
-static void tell_all(struct gm_server_shared *shared, void (*deliver)(struct gm_mail *mail))
-{
-    for (uint32_t i = 0; i < gm_rings_count(shared->rings); i++) {
-        struct drain_mail *news = calloc(1, sizeof *news);
-        if (news == NULL)
-            abort();
-        news->ctx = shared->ring_contexts[i];
-        news->mail.deliver = deliver;
-        gm_rings_mail(shared->rings, i, &news->mail);
-    }
 }
 
 void gm_server_drain_all(struct gm_server_shared *shared)
 {
-    tell_all(shared, drain_begin);
+    gm_process_tell_all(shared->rings, drain_begin);
 }
 
 void gm_server_cut_all(struct gm_server_shared *shared)
 {
-    tell_all(shared, drain_cut);
+    gm_process_tell_all(shared->rings, drain_cut);
 }

@@ -5,23 +5,16 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
-#include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "control/process.h"
 #include "server/lanes.h"
 #include "server/ringup.h"
-
-/* How often the main thread looks whether the drain is over. */
-#define POLL_NS 20000000l
-/* Beyond the deadline of the drain, for the rings to notice. */
-#define DRAIN_GRACE_NS 2000000000ull
 
 static int load_keys(struct gm_server_shared *shared)
 {
@@ -87,35 +80,10 @@ static int claim_ports(struct gm_server_config *config, int holds[3])
     return rc;
 }
 
-static void random_instance(char out[33])
-{
-    uint8_t bytes[16];
-    if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes)
-        abort();
-    for (unsigned i = 0; i < 16; i++)
-        (void)snprintf(out + (size_t)i * 2, 3, "%02x", bytes[i]);
-}
-
-static void configure_log(const struct gm_server_config *config)
-{
-    const struct gm_log_field context[] = {GM_STR("serverID", config->server_id)};
-    (void)gm_log_configure(&(struct gm_log_options){
-        .level = (enum gm_log_level)config->runtime.log_level,
-        .format = (enum gm_log_format)config->runtime.log_format,
-        .fd = STDOUT_FILENO,
-        .rate = (uint32_t)config->runtime.log_rate,
-        .context = context,
-        .context_count = 1,
-    });
-}
-
 static int start_rings(struct gm_server_shared *shared)
 {
-    static const enum gm_io io[] = {[GM_CONFIG_IO_AUTO] = GM_IO_AUTO,
-                                    [GM_CONFIG_IO_URING] = GM_IO_URING,
-                                    [GM_CONFIG_IO_EPOLL] = GM_IO_EPOLL};
     const struct gm_runtime_config *runtime = &shared->config->runtime;
-    uint32_t count = runtime->rings > 0 ? (uint32_t)runtime->rings : gm_rings_default_count();
+    uint32_t count = gm_process_ring_count(runtime);
     shared->lane_count = shared->config->lanes > 0 ? (uint32_t)shared->config->lanes
                          : count < 4               ? count
                                                    : 4;
@@ -126,84 +94,41 @@ static int start_rings(struct gm_server_shared *shared)
     if (shared->lanes == NULL || shared->ring_contexts == NULL || shared->ports == NULL ||
         shared->registries == NULL)
         return -GM_E_NOMEM;
-    struct gm_rings_config config = {
-        .io = io[runtime->io],
-        .count = count,
-        .memory_bytes = runtime->ring_memory_bytes,
-        .features_off = runtime->io_disable,
-        .pin = true,
-    };
     struct gm_rings_ops ops = {
         .init = gm_server_ring_init, .fini = gm_server_ring_fini, .arg = shared};
-    char why[512] = "";
-    int rc = gm_rings_start(&config, &ops, &shared->rings, why);
-    if (rc < 0)
-        gm_log_fatal("cannot start", GM_ERRTEXT(why[0] != '\0' ? why : gm_error_text(rc)));
-    return rc;
-}
-
-/* The one line on what the rings run on: loud when `auto` could not have io_uring. */
-static void announce_io(const struct gm_server_shared *shared)
-{
-    const char *io = gm_rings_describe(shared->rings);
-    bool fell_back = shared->config->runtime.io == GM_CONFIG_IO_AUTO &&
-                     strcmp(gm_rings_backend(shared->rings), "epoll") == 0;
-    if (fell_back)
-        gm_log_warn("io_uring is not available: running on epoll, at more CPU per request",
-                    GM_STR("io", io));
-    else
-        gm_log_info("runtime", GM_STR("io", io));
+    return gm_process_start_rings(runtime, &ops, &shared->rings);
 }
 
 static void announce(const struct gm_server_shared *shared)
 {
     const struct gm_server_config *config = shared->config;
-    announce_io(shared);
-    gm_log_info("server started", GM_UINT("rings", gm_rings_count(shared->rings)),
-                GM_UINT("lanes", shared->lane_count), GM_INT("httpPort", config->http_port),
-                GM_INT("metricsPort", config->metrics_port),
+    gm_process_announce_io(&config->runtime, shared->rings);
+    gm_log_info("server started", GM_UINT("lanes", shared->lane_count),
+                GM_INT("httpPort", config->http_port), GM_INT("metricsPort", config->metrics_port),
                 GM_INT("healthPort", config->health_port),
                 GM_NS("idleTimeout", config->idle_timeout_ns),
                 GM_INT("maxConcurrentRequests", config->max_concurrent_requests));
 }
 
-static uint64_t now_ns(void)
+static void cut(void *arg)
 {
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
-}
-
-/* Waits for the drain's end, its deadline, or a second signal. */
-static void await_drain(struct gm_server_shared *shared, const sigset_t *signals)
-{
-    uint64_t deadline_ns = now_ns() + shared->config->shutdown_timeout_ns + DRAIN_GRACE_NS;
-    struct timespec poll = {.tv_nsec = POLL_NS};
-    while (now_ns() < deadline_ns) {
-        if (atomic_load_explicit(&shared->rings_done, memory_order_relaxed) ==
-            gm_rings_count(shared->rings)) {
-            gm_log_info("drained");
-            return;
-        }
-        if (sigtimedwait(signals, NULL, &poll) > 0) {
-            gm_log_warn("second signal: ending at once");
-            gm_server_cut_all(shared);
-            deadline_ns = now_ns() + DRAIN_GRACE_NS;
-        }
-    }
-    gm_log_warn("shutdown deadline passed: ending with requests under way");
+    gm_server_cut_all(arg);
 }
 
 static void run(struct gm_server_shared *shared, const sigset_t *signals)
 {
-    int number = 0;
-    while (sigwait(signals, &number) != 0)
-        continue;
-    gm_log_info("draining", GM_STR("signal", number == SIGINT ? "SIGINT" : "SIGTERM"),
+    const char *name = gm_process_await_signal(signals);
+    gm_log_info("draining", GM_STR("signal", name),
                 GM_INT("activeRequests",
                        atomic_load_explicit(&shared->active_requests, memory_order_relaxed)));
     gm_server_drain_all(shared);
-    await_drain(shared, signals);
+    gm_process_await_drain(signals, &(struct gm_process_drain){
+                                        .rings = shared->rings,
+                                        .rings_done = &shared->rings_done,
+                                        .timeout_ns = shared->config->shutdown_timeout_ns,
+                                        .cut = cut,
+                                        .arg = shared,
+                                    });
     gm_rings_stop(shared->rings);
 }
 
@@ -229,16 +154,12 @@ int gm_server_main(int argc, char **argv)
     struct gm_option_context context = gm_option_process();
     if (gm_server_config_load(&config, argc, argv, &context) != GM_OPTIONS_READY)
         return context.exit_code;
-    configure_log(&config);
+    const struct gm_log_field context_fields[] = {GM_STR("serverID", config.server_id)};
+    gm_process_log(&config.runtime, context_fields, 1);
     struct gm_server_shared shared = {.config = &config, .started_wall_s = (int64_t)time(NULL)};
-    random_instance(shared.instance);
+    gm_process_random_id(shared.instance);
     sigset_t signals;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGTERM);
-    (void)pthread_sigmask(SIG_BLOCK, &signals,
-                          NULL); /* inherited by every thread: only sigwait gets them */
-    (void)signal(SIGPIPE, SIG_IGN);
+    gm_process_block_signals(&signals);
     int holds[3];
     int code = 1;
     if (claim_ports(&config, holds) == 0 && load_keys(&shared) >= 0 && gm_log_start(true) == 0 &&

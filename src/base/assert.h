@@ -15,7 +15,7 @@ _Noreturn void gm_assert_failed(const char *text, const char *file, int line, co
 #define GM_ASSERT(expr)                                                                            \
     (GM_LIKELY(expr) ? (void)0 : gm_assert_failed(#expr, __FILE__, __LINE__, __func__))
 /* A place that is never reached; `text` says why. */
-#define GM_UNREACHABLE(text) gm_assert_failed(text, __FILE__, __LINE__, __func__)
+#define GM_UNREACHABLE(text)         gm_assert_failed(text, __FILE__, __LINE__, __func__)
 #define GM_STATIC_ASSERT(expr, text) _Static_assert(expr, text)
 
 #endif

@@ -28,6 +28,7 @@ enum link_state {
 
 static const struct gm_conn_ops link_conn_ops;
 static void link_tick(struct gm_timer *timer);
+static void link_starved(struct gm_timer *timer);
 static void link_evacuate(struct gm_holder *holder);
 
 static struct gm_link *link_of_conn(struct gm_conn *conn)
@@ -69,6 +70,7 @@ static int link_prepare(struct gm_ring *ring, struct gm_link *link,
                             });
     gm_ws_reader_init(&link->ws, config->role == GM_MUX_SERVER ? GM_WS_SERVER : GM_WS_CLIENT, 0);
     gm_timer_init(&link->timer, link_tick);
+    gm_timer_init(&link->starved, link_starved);
     gm_holder_init(&link->holder, link_evacuate);
     return 0;
 }
@@ -76,6 +78,7 @@ static int link_prepare(struct gm_ring *ring, struct gm_link *link,
 static void link_release(struct gm_link *link)
 {
     gm_timer_cancel(&link->timer);
+    gm_timer_cancel(&link->starved);
     if (link->head != NULL)
         gm_buf_put(link->head);
     link->head = NULL;
@@ -200,6 +203,7 @@ static void link_down(struct gm_link *link, enum gm_reason_code reason, const ch
 {
     link->state = LINK_ENDED;
     gm_timer_cancel(&link->timer);
+    gm_timer_cancel(&link->starved);
     gm_ring_unhold(&link->holder);
     gm_mux_abort(&link->mux, (uint16_t)reason);
     link_count(link);
@@ -317,14 +321,22 @@ static void link_finish_drain(struct gm_link *link)
         gm_link_end(link, GM_REASON_DRAINING, GM_WS_CLOSE_GOING_AWAY, "drained");
 }
 
+/* Blocks were short when there was something to say: they may be back. */
+static void link_starved(struct gm_timer *timer)
+{
+    gm_conn_kick(&GM_CONTAINER_OF(timer, struct gm_link, starved)->conn);
+}
+
 static void link_flush(struct gm_conn *conn)
 {
     struct gm_link *link = link_of_conn(conn);
     if (link->state != LINK_UP && link->state != LINK_GREETING)
         return;
     while (gm_conn_queued(conn) < GM_LINK_QUEUE_BYTES && gm_mux_ready(&link->mux)) {
-        if (!link_message(link))
-            break;
+        if (link_message(link))
+            continue;
+        gm_timer_set(link_ring(link), &link->starved, gm_ring_now_ns(link_ring(link)) + GM_TICK_NS);
+        break;
     }
     if (!gm_mux_ready(&link->mux))
         gm_ring_unhold(&link->holder);
@@ -584,6 +596,7 @@ static void link_ping(struct gm_link *link)
     uint8_t opaque[GM_FRAME_PING_LEN];
     uint64_t now_ns = gm_ring_now_ns(link_ring(link));
     memcpy(opaque, &now_ns, sizeof opaque);
+    link->measured_ns = now_ns;
     gm_mux_ping(&link->mux, opaque);
     gm_conn_kick(&link->conn);
     gm_counter_add(GM_COUNTER_PINGS_SENT, 1);
@@ -614,6 +627,8 @@ static void link_tick(struct gm_timer *timer)
         return;
     }
     uint64_t span = link_silence(link);
+    if (gm_mux_open_count(&link->mux) > 0 && now_ns - link->measured_ns >= GM_LINK_MEASURE_NS)
+        link_ping(link);
     if (now_ns - link->last_recv_ns < span) {
         gm_timer_set(link_ring(link), timer, link->last_recv_ns + span);
         return;

@@ -19,7 +19,9 @@
 #define GM_LINK_BUSY_SILENCE_NS 2000000000ull
 #define GM_LINK_IDLE_SILENCE_NS 15000000000ull
 #define GM_LINK_PONG_NS         3000000000ull
-#define GM_LINK_GREETING_NS     10000000000ull
+/* A busy link measures its round trip so often: paths change, and windows follow them. */
+#define GM_LINK_MEASURE_NS  10000000000ull
+#define GM_LINK_GREETING_NS 10000000000ull
 
 struct gm_link;
 struct gm_link_ops {
@@ -55,11 +57,13 @@ struct gm_link {
     struct gm_mux mux;
     const struct gm_link_ops *ops;
     void *mux_memory;
+    struct gm_timer starved; /* no block for a message: tried again a tick later */
     struct gm_timer timer;   /* greeting, then liveness */
     struct gm_holder holder; /* while streams wait for the socket */
     struct gm_buf *head;     /* agent: the answer to the upgrade, gathered */
     uint64_t last_recv_ns;
     uint64_t pinged_ns;    /* 0: no PING unanswered */
+    uint64_t measured_ns;  /* when the last PING left: it measures the round trip */
     struct gm_hello hello; /* server: ours; agent: the peer's */
     struct gm_ready ready; /* agent: ours; server: the peer's */
     uint32_t head_len;

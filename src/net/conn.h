@@ -17,8 +17,8 @@
  */
 #define GM_CONN_SEND_BYTES (256u << 10)
 /* After an early answer: input discarded, at most, before we close hard (RFC 9112 section 9.6), and
- * for how long. Enough bytes that a client which uploads at full speed over loopback sees the answer
- * before our RST: a few hundred KiB pass before it even looks. */
+ * for how long. Enough bytes that a client which uploads at full speed over loopback sees the
+ * answer before our RST: a few hundred KiB pass before it even looks. */
 #define GM_CONN_LINGER_BYTES (4u << 20)
 #define GM_CONN_LINGER_NS    2000000000ull
 /* A peer that takes not one byte of what we owe it before the close, for so long, is cut off. */

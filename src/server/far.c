@@ -65,6 +65,7 @@ static void far_open(struct gm_server_ring *ctx, const struct gm_port_message *m
     if (far != NULL && far->stream != NULL) {
         far->stream->user = NULL;
         gm_stream_reset(far->stream, GM_REASON_CANCELLED, 0);
+        gm_link_kick(gm_link_of(far->stream->mux));
         gm_list_remove(&far->node);
         far->stream = NULL;
     }

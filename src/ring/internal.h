@@ -182,8 +182,10 @@ struct gm_rings {
     pthread_cond_t moved;
     uint32_t arrived, failed, ended; /* under lock: rings at the gate, of them failed, at the end */
     int first_error;                 /* under lock */
-    uint32_t gate;    /* under lock: how many gates the starter has opened (enum gm_gate) */
-    uint32_t threads; /* under lock: rings that run */
+    uint32_t gate;     /* under lock: how many gates the starter has opened (enum gm_gate) */
+    uint32_t threads;  /* under lock: rings that run */
+    bool gate_well[3]; /* under lock: the starter's verdict at each gate; it stands when a later
+                          gate fails */
     char why[GM_WHY_BYTES];
     _Atomic uint32_t
         stop_asked; /* any thread, exchange acq_rel: only the first posts the stop mail */

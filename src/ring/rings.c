@@ -299,7 +299,7 @@ static bool meet_at_gate(struct gm_ring *ring, enum gate gate, int result, const
     (void)pthread_cond_broadcast(&rings->moved);
     while (rings->gate < (uint32_t)gate)
         (void)pthread_cond_wait(&rings->moved, &rings->lock);
-    bool run = rings->failed == 0;
+    bool run = rings->gate_well[gate];
     (void)pthread_mutex_unlock(&rings->lock);
     return run;
 }
@@ -311,6 +311,7 @@ static bool open_gate(struct gm_rings *rings, enum gate gate)
     while (rings->arrived < rings->threads)
         (void)pthread_cond_wait(&rings->moved, &rings->lock);
     bool well = rings->failed == 0;
+    rings->gate_well[gate] = well;
     rings->arrived = 0;
     rings->gate = (uint32_t)gate;
     (void)pthread_cond_broadcast(&rings->moved);

@@ -281,6 +281,7 @@ static uint32_t sock_recv_once(struct gm_sock *sock, uint32_t most)
     struct gm_ring *ring = sock->ring;
     struct gm_buf *buf = gm_fill_begin(ring, sock->pool, &state_of(ring)->fill[sock->pool]);
     if (buf == NULL) {
+        sock_unqueue(sock); /* a grant in the last callback may have made it ready again */
         sock->flags |= EP_STARVED;
         gm_list_push_back(&ring->starved[sock->pool], &sock->node);
         gm_counter_add(GM_COUNTER_RECV_STARVED, 1);
@@ -352,6 +353,7 @@ static bool listener_accept_once(struct gm_sock *sock)
             sock->flags &= ~EP_READABLE;
             return false;
         }
+        sock_unqueue(sock);
         sock->flags |= EP_READY;
         gm_list_push_back(&state_of(sock->ring)->stalled, &sock->node);
         return false;

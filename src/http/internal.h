@@ -45,7 +45,7 @@ static inline const char *gm_http_skip_space(const char *p, const char *end)
 }
 
 #if defined(__SSE2__)
-/* SSE2 is part of every x86-64. Wider vectors were not measured.c). */
+/* SSE2 is part of every x86-64. Wider vectors were not measured. */
 static inline const char *gm_http_scan_value(const char *p, const char *end)
 {
     const __m128i control = _mm_set1_epi8(0x1f);

@@ -39,6 +39,32 @@ const char *gm_error_text(int code)
         return "not found";
     case GM_E_TIMEOUT:
         return "deadline passed";
+    case GM_E_TLS:
+        return "the TLS handshake failed";
+    case GM_E_TLS_RECORD:
+        return "a TLS record is damaged or malformed";
+    case GM_E_TLS_ALERT:
+        return "the peer refused TLS with a fatal alert";
+    case GM_E_TLS_TRUNCATED:
+        return "the connection was cut without TLS close_notify";
+    case GM_E_TLS_PLAINTEXT:
+        return "the peer does not speak TLS on this port";
+    case GM_E_TLS_VERSION:
+        return "no TLS version or cipher suite in common";
+    case GM_E_TLS_UNTRUSTED:
+        return "the certificate's issuer is not trusted (name its CA with the ca-file option)";
+    case GM_E_TLS_SELF_SIGNED:
+        return "the certificate is self-signed (name it with the ca-file option)";
+    case GM_E_TLS_EXPIRED:
+        return "the certificate has expired";
+    case GM_E_TLS_NOT_YET:
+        return "the certificate is not valid yet (is the clock right?)";
+    case GM_E_TLS_NAME:
+        return "the certificate is for another name (see the server-name option)";
+    case GM_E_TLS_REVOKED:
+        return "the certificate has been revoked";
+    case GM_E_TLS_NO_CERT:
+        return "the peer showed no certificate, and one is required";
     default:
         return strerror_r(code < 0 ? -code : code, errno_text, sizeof errno_text);
     }

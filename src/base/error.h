@@ -17,6 +17,20 @@ enum gm_error {
     GM_E_CONFIG,    /* a configuration value cannot be used */
     GM_E_NOT_FOUND, /* no such object */
     GM_E_TIMEOUT,   /* a deadline of ours has passed */
+    /* TLS, from here on: */
+    GM_E_TLS,           /* the handshake failed for a reason of its own */
+    GM_E_TLS_RECORD,    /* a record that is damaged, forged or malformed */
+    GM_E_TLS_ALERT,     /* the peer sent a fatal alert */
+    GM_E_TLS_TRUNCATED, /* the connection ended without close_notify */
+    GM_E_TLS_PLAINTEXT, /* the peer does not speak TLS */
+    GM_E_TLS_VERSION,   /* no common version or cipher suite */
+    GM_E_TLS_UNTRUSTED, /* the certificate's issuer is not trusted */
+    GM_E_TLS_SELF_SIGNED,
+    GM_E_TLS_EXPIRED,
+    GM_E_TLS_NOT_YET,
+    GM_E_TLS_NAME,    /* it is for another name */
+    GM_E_TLS_REVOKED,
+    GM_E_TLS_NO_CERT, /* the peer had to show one and did not */
 };
 
 /* Text for a negative return value (borrowed, static or thread-local until the next call). Not for

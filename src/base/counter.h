@@ -29,6 +29,10 @@
     X(ACCEPTS, accepts, COUNTER, "Connections accepted")                                           \
     X(CONNECTS, connects, COUNTER, "Connections dialled")                                          \
     X(CLOSES, closes, COUNTER, "Connections closed")                                               \
+    X(TLS_HANDSHAKES, tls_handshakes, COUNTER, "TLS handshakes completed")                         \
+    X(TLS_FAILED, tls_failed, COUNTER, "TLS connections that failed, during or after handshake")   \
+    X(TLS_WAITS, tls_waits, COUNTER, "TLS handshake steps put off to a later turn")                \
+    X(TLS_CUT, tls_cut, COUNTER, "TLS connections cut for want of memory")                         \
     X(RECV_BYTES, recv_bytes, COUNTER, "Bytes received")                                           \
     X(RECV_COMPLETIONS, recv_completions, COUNTER, "Receive completions")                          \
     X(RECV_STARVED, recv_starved, COUNTER, "Receives that found no free buffer")                   \

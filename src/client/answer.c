@@ -252,7 +252,7 @@ static void grant(struct gm_call *call)
     if (call->in_ended || call->answer_ended)
         return;
     struct gm_conn *conn = &call->backend->conn;
-    uint64_t left = gm_sock_recv_left(&conn->sock), held = left + call->in.bytes;
+    uint64_t left = gm_conn_recv_left(conn), held = left + call->in.bytes;
     if (call->state == GM_CALL_HEAD) {
         if (left < HEAD_GRANT_LOW)
             gm_conn_recv(conn, GM_POOL_CLIENT, GM_CALL_HEAD_GRANT - left);

@@ -146,7 +146,7 @@ void client_keep(struct gm_backend_conn *backend)
     backend->idle_since_ns = gm_ring_now_ns(ring);
     gm_list_push_front(&pool->idle, &backend->node);
     pool->idle_count++;
-    if (gm_sock_recv_left(&backend->conn.sock) == 0)
+    if (gm_conn_recv_left(&backend->conn) == 0)
         gm_conn_recv(&backend->conn, GM_POOL_CLIENT, IDLE_GRANT);
     if (!gm_timer_armed(&pool->idle_timer))
         gm_timer_set(ring, &pool->idle_timer,

@@ -29,6 +29,7 @@
 #define GM_CONN_VERDICT_NS 1000000000ull
 
 struct gm_conn;
+struct gm_conn_tls;
 struct gm_conn_ops {
     /* Takes the slice. Not called any more once the connection ends, breaks or closes. */
     void (*on_recv)(struct gm_conn *conn, gm_slice slice);
@@ -57,13 +58,15 @@ struct gm_conn_ops {
 struct gm_conn {
     struct gm_sock sock;
     const struct gm_conn_ops *ops;
-    struct gm_chain out; /* queued and not yet taken by the socket */
+    struct gm_conn_tls *tls; /* NULL: plaintext. See net/tls.h */
+    struct gm_chain out;     /* queued and not yet taken by the socket, or sealed */
     struct gm_buf *cork; /* block being filled; one reference while it has room */
     struct gm_task flush;
     struct gm_holder holder;
     struct gm_timer close_timer;
     uint64_t sent_total;    /* bytes the socket has taken */
-    uint32_t sending_bytes; /* of `out`, given to the send under way */
+    uint32_t sending_bytes; /* of `out` (with TLS: of what was sealed) given to the send under way */
+    uint32_t sealed_bytes;  /* TLS: taken from `out` and not yet taken by the socket */
     uint32_t linger_left;   /* closing: input that will still be discarded */
     uint16_t cork_start;    /* bytes of the cork block already queued */
     uint16_t cork_used;     /* bytes of it written */
@@ -88,10 +91,9 @@ static inline struct gm_ring *gm_conn_ring(const struct gm_conn *conn)
     return conn->sock.ring;
 }
 /* See gm_sock_recv. */
-static inline void gm_conn_recv(struct gm_conn *conn, enum gm_pool pool, uint64_t bytes)
-{
-    gm_sock_recv(&conn->sock, pool, bytes);
-}
+void gm_conn_recv(struct gm_conn *conn, enum gm_pool pool, uint64_t bytes);
+/* Grant not yet used. */
+uint64_t gm_conn_recv_left(const struct gm_conn *conn);
 
 /* Copies `len` bytes behind what is queued. */
 void gm_conn_write(struct gm_conn *conn, const void *bytes, size_t len);
@@ -111,7 +113,7 @@ void gm_conn_kick(struct gm_conn *conn);
 /* Bytes queued and not yet taken by the socket. */
 static inline size_t gm_conn_queued(const struct gm_conn *conn)
 {
-    return conn->out.bytes + (size_t)(conn->cork_used - conn->cork_start);
+    return conn->out.bytes + conn->sealed_bytes + (size_t)(conn->cork_used - conn->cork_start);
 }
 
 /* Ends our direction once the queue is empty. Reading goes on. */
@@ -124,7 +126,8 @@ void gm_conn_close(struct gm_conn *conn);
 void gm_conn_abort(struct gm_conn *conn, bool reset);
 /* True until gm_conn_close or gm_conn_abort. */
 bool gm_conn_is_open(const struct gm_conn *conn);
-/* For hand-over: the queue must be empty. on_detached follows. */
+/* For hand-over: the queue must be empty. on_detached follows, or on_closed when the peer has sent
+ * what cannot be handed over. */
 void gm_conn_detach(struct gm_conn *conn);
 
 #endif

@@ -28,10 +28,15 @@ struct gm_tls_room {
 };
 void gm_tls_room_init(struct gm_tls_room *room, struct gm_ring *ring);
 
-/* Gives the connection TLS, right after gm_conn_open or gm_conn_dial, before any grant. `tls` is
- * taken, also on failure. One that is ready already (it comes from another ring) goes on where it
- * was. -GM_E_NOMEM: the connection is as it was. */
-int gm_conn_secure(struct gm_conn *conn, struct gm_tls *tls, struct gm_tls_room *room) GM_WARN_UNUSED;
+/* Gives the connection TLS: right after gm_conn_open or gm_conn_dial, or later while it is quiet
+ * (nothing queued). `tls` is taken, also on failure. One that is ready already (it comes from
+ * another ring) goes on where it was. `pool`: where the connection receives to. The owner grants
+ * anew: what it had granted for plaintext is used up by the handshake. -GM_E_NOMEM: the connection
+ * is as it was. */
+int gm_conn_secure(struct gm_conn *conn, struct gm_tls *tls, struct gm_tls_room *room,
+                   enum gm_pool pool) GM_WARN_UNUSED;
+/* Ciphertext that was received before gm_conn_secure (taken), in order. */
+void gm_conn_unread(struct gm_conn *conn, gm_slice slice);
 /* In on_detached: the session goes with the descriptor (taken by the caller). NULL: plaintext. */
 struct gm_tls *gm_conn_take_tls(struct gm_conn *conn);
 /* NULL: plaintext. Borrowed. */

@@ -234,7 +234,12 @@ void gm_store_fini(struct gm_store *store)
 
 struct gm_buf *gm_ring_block(struct gm_ring *ring, enum gm_block kind)
 {
-    return gm_store_take(&ring->store, kind == GM_BLOCK_SMALL ? GM_STORE_CORK : GM_STORE_HEAD);
+    static const uint8_t pools[GM_BLOCK_COUNT] = {
+        [GM_BLOCK_SMALL] = GM_STORE_CORK,
+        [GM_BLOCK_HEAD] = GM_STORE_HEAD,
+        [GM_BLOCK_CREDIT] = GM_STORE_EVACUATION,
+    };
+    return gm_store_take(&ring->store, pools[kind]);
 }
 
 struct gm_seg_pool *gm_ring_segs(struct gm_ring *ring)

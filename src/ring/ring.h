@@ -157,7 +157,13 @@ enum gm_pool { GM_POOL_CLIENT, GM_POOL_LINK, GM_POOL_COUNT };
 
 /* Blocks: memory we write ourselves (cork, heads, evacuated payload). Released like any buffer, by
  * gm_buf_put. */
-enum gm_block { GM_BLOCK_SMALL, GM_BLOCK_HEAD, GM_BLOCK_COUNT };
+enum gm_block {
+    GM_BLOCK_SMALL,
+    GM_BLOCK_HEAD,
+    GM_BLOCK_CREDIT, /* as large as a small one, of the store that gm_ring_reserve counts: for
+                        whoever turns reserved bytes into other bytes (TLS) */
+    GM_BLOCK_COUNT
+};
 #define GM_BLOCK_SMALL_BYTES 4096u
 #define GM_BLOCK_HEAD_BYTES                                                                        \
     (65536u + 4096u) /* the largest head, encoded or as text, and what its writer adds */

@@ -264,7 +264,7 @@ static void client_feed(struct gm_client *client)
 
 static void client_top_up(struct gm_client *client)
 {
-    uint64_t left = gm_sock_recv_left(&client->conn.sock);
+    uint64_t left = gm_conn_recv_left(&client->conn);
     if (left < CLIENT_HEAD_GRANT_LOW && client->input.bytes < CLIENT_HEAD_GRANT)
         gm_conn_recv(&client->conn, GM_POOL_CLIENT, CLIENT_HEAD_GRANT);
 }
@@ -304,7 +304,7 @@ void gm_client_pump(struct gm_client *client)
         return;
     }
     uint64_t room = gm_exchange_room(client->exchange),
-             held = gm_sock_recv_left(&client->conn.sock) + client->input.bytes;
+             held = gm_conn_recv_left(&client->conn) + client->input.bytes;
     if (room <= held)
         return;
     uint64_t want = room - held;

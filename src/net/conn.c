@@ -10,15 +10,7 @@
 #include <sys/uio.h>
 
 #include "base/counter.h"
-
-enum conn_state {
-    CONN_CONNECTING = 1,
-    CONN_OPEN,
-    CONN_CLOSING,   /* draining the queue before FIN */
-    CONN_LINGERING, /* FIN sent, input is discarded */
-    CONN_BROKEN,    /* memory ran out while writing: the owner hears of it in the flush step */
-    CONN_CLOSED,
-};
+#include "net/internal.h"
 
 static void conn_flush(struct gm_task *task);
 static void conn_evacuate(struct gm_holder *holder);
@@ -58,6 +50,25 @@ bool gm_conn_is_open(const struct gm_conn *conn)
     return conn->state == CONN_CONNECTING || conn->state == CONN_OPEN;
 }
 
+/* What the socket is given: what was queued, or what became of it when sealed. */
+static struct gm_chain *conn_wire(struct gm_conn *conn)
+{
+    return GM_LIKELY(conn->tls == NULL) ? &conn->out : &conn->tls->out;
+}
+
+void gm_conn_recv(struct gm_conn *conn, enum gm_pool pool, uint64_t bytes)
+{
+    if (GM_LIKELY(conn->tls == NULL))
+        gm_sock_recv(&conn->sock, pool, bytes);
+    else
+        conn_tls_grant(conn, bytes);
+}
+
+uint64_t gm_conn_recv_left(const struct gm_conn *conn)
+{
+    return conn->tls == NULL ? gm_sock_recv_left(&conn->sock) : conn->tls->grant;
+}
+
 /* ---- Writing ---- */
 
 static void conn_cork_drop(struct gm_conn *conn)
@@ -69,15 +80,32 @@ static void conn_cork_drop(struct gm_conn *conn)
     conn->cork_start = conn->cork_used = 0;
 }
 
-/* A failed send, told at once: we are in a callback of our own. */
-static void conn_break(struct gm_conn *conn, int error)
+/* An owner that waits for the handshake takes it as the end of its dial. */
+static void conn_tell_broken(struct gm_conn *conn, int error)
+{
+    if (conn->tls != NULL && conn->tls->connect_pending) {
+        conn->tls->connect_pending = false;
+        conn->ops->on_connect(conn, error);
+    } else {
+        conn->ops->on_broken(conn, error);
+    }
+}
+
+void conn_break(struct gm_conn *conn, int error)
 {
     if (!gm_conn_is_open(conn) && conn->state != CONN_BROKEN) {
         gm_conn_abort(conn, true);
         return;
     }
     conn->state = CONN_BROKEN;
-    conn->ops->on_broken(conn, error);
+    conn_tell_broken(conn, error);
+}
+
+/* What waits to be sent has become worthless. */
+static void conn_drop_queue(struct gm_conn *conn)
+{
+    gm_chain_clear(&conn->out, gm_ring_segs(gm_conn_ring(conn)));
+    conn_cork_drop(conn);
 }
 
 /* The peer takes nothing any more. It may have answered before it left, so reading goes on to its
@@ -89,8 +117,9 @@ static void conn_send_failed(struct gm_conn *conn, int error)
         return;
     }
     conn->send_error = (int16_t)error;
-    gm_chain_clear(&conn->out, gm_ring_segs(gm_conn_ring(conn)));
-    conn_cork_drop(conn);
+    conn_drop_queue(conn);
+    gm_chain_clear(conn_wire(conn), gm_ring_segs(gm_conn_ring(conn)));
+    conn->sealed_bytes = 0;
     gm_ring_unhold(&conn->holder);
     gm_timer_set(gm_conn_ring(conn), &conn->close_timer,
                  gm_ring_now_ns(gm_conn_ring(conn)) + GM_CONN_VERDICT_NS);
@@ -101,10 +130,10 @@ static bool conn_writes(const struct gm_conn *conn)
     return gm_conn_is_open(conn) && conn->send_error == 0;
 }
 
-/* Memory ran out inside a write: told later, so that no owner is called back from its own call. */
-static void conn_starve(struct gm_conn *conn)
+/* Told later, so that no owner is called back from its own call. */
+void conn_starve(struct gm_conn *conn)
 {
-    if (conn->state == CONN_CLOSING) {
+    if (conn->state == CONN_CLOSING || conn->state == CONN_DETACHING) {
         gm_conn_abort(conn, true); /* bytes are missing, and only the peer is left to tell */
         return;
     }
@@ -224,12 +253,30 @@ void gm_conn_push(struct gm_conn *conn, gm_slice slice)
 
 /* ---- Flushing ---- */
 
+static void conn_release(struct gm_conn *conn)
+{
+    gm_task_cancel(&conn->flush);
+    gm_ring_unhold(&conn->holder);
+    gm_timer_cancel(&conn->close_timer);
+    if (conn->tls != NULL)
+        conn_tls_stop(conn);
+}
+
 static void conn_queue_empty(struct gm_conn *conn)
 {
     conn_cork_drop(conn);
     gm_ring_unhold(&conn->holder);
+    if (conn->state == CONN_DETACHING) {
+        conn_release(conn);
+        gm_sock_detach(&conn->sock);
+        return;
+    }
     if (!conn->fin_queued || conn->state == CONN_LINGERING)
         return;
+    if (conn->tls != NULL && conn_tls_farewell(conn)) {
+        gm_conn_kick(conn);
+        return;
+    }
     if (conn->state == CONN_CLOSING && conn->recv_ended) {
         gm_conn_abort(conn, false);
     } else if (conn->state == CONN_CLOSING) {
@@ -249,16 +296,21 @@ static void conn_send(struct gm_conn *conn)
 {
     if (conn->blocked || conn->sending_bytes > 0 || !conn_cork_queue(conn))
         return;
-    if (conn->out.count == 0) {
-        conn_queue_empty(conn);
-        return;
+    struct gm_chain *wire = conn_wire(conn);
+    if (conn->tls != NULL && wire->count == 0)
+        conn_tls_fill(conn);
+    if (wire->count == 0) {
+        if (conn->out.count == 0)
+            conn_queue_empty(conn);
+        return; /* or the handshake is not done, or blocks are short */
     }
     struct iovec iov[GM_SEND_IOV];
-    unsigned count = gm_chain_peek(&conn->out, iov, GM_SEND_IOV, GM_CONN_SEND_BYTES);
+    unsigned count = gm_chain_peek(wire, iov, GM_SEND_IOV, GM_CONN_SEND_BYTES);
     size_t bytes = 0;
     for (unsigned i = 0; i < count; i++)
         bytes += iov[i].iov_len;
-    int rc = gm_sock_send(&conn->sock, iov, count, bytes < conn->out.bytes);
+    bool more = bytes < wire->bytes || (wire != &conn->out && conn->out.bytes > 0);
+    int rc = gm_sock_send(&conn->sock, iov, count, more);
     if (rc < 0) {
         conn_break(conn, rc);
         return;
@@ -270,7 +322,7 @@ static void conn_flush(struct gm_task *task)
 {
     struct gm_conn *conn = GM_CONTAINER_OF(task, struct gm_conn, flush);
     if (conn->state == CONN_BROKEN) {
-        conn->ops->on_broken(conn, -GM_E_NOMEM);
+        conn_tell_broken(conn, -GM_E_NOMEM);
         return;
     }
     if (conn->state == CONN_CONNECTING || conn->state == CONN_CLOSED || conn->send_error != 0)
@@ -294,13 +346,15 @@ static void conn_sent(struct gm_sock *sock, ssize_t result)
     }
     size_t bytes = (size_t)result;
     GM_ASSERT(bytes <= offered);
-    gm_chain_consume(&conn->out, gm_ring_segs(gm_conn_ring(conn)), bytes);
-    conn->sent_total += bytes;
+    gm_chain_consume(conn_wire(conn), gm_ring_segs(gm_conn_ring(conn)), bytes);
     conn->blocked = bytes < offered;
+    if (conn->tls != NULL)
+        bytes = conn_tls_sent(conn);
+    conn->sent_total += bytes;
     if (conn->blocked)
         gm_ring_hold(gm_conn_ring(conn), &conn->holder);
     if (!gm_conn_is_open(conn)) {
-        if (bytes > 0)
+        if (result > 0)
             gm_timer_set(gm_conn_ring(conn), &conn->close_timer,
                          gm_ring_now_ns(gm_conn_ring(conn)) + GM_CONN_CLOSE_STALL_NS);
         gm_conn_kick(conn);
@@ -333,8 +387,12 @@ static void conn_evacuate(struct gm_holder *holder)
 static void conn_recv(struct gm_sock *sock, gm_slice slice)
 {
     struct gm_conn *conn = conn_of(sock);
-    if (GM_LIKELY(conn->state == CONN_OPEN)) {
+    if (GM_LIKELY(conn->state == CONN_OPEN && conn->tls == NULL)) {
         conn->ops->on_recv(conn, slice);
+        return;
+    }
+    if (conn->state == CONN_OPEN || conn->state == CONN_DETACHING) {
+        conn_tls_recv(conn, slice);
         return;
     }
     uint32_t len = slice.len;
@@ -350,9 +408,11 @@ static void conn_recv_end(struct gm_sock *sock, int error)
 {
     struct gm_conn *conn = conn_of(sock);
     conn->recv_ended = true;
-    if (conn->state == CONN_OPEN) {
+    if (conn->state == CONN_OPEN && conn->tls != NULL) {
+        conn_tls_recv_end(conn, error);
+    } else if (conn->state == CONN_OPEN) {
         conn->ops->on_recv_end(conn, error);
-    } else if (conn->state == CONN_LINGERING || error < 0) {
+    } else if (conn->state == CONN_LINGERING || conn->state == CONN_DETACHING || error < 0) {
         gm_conn_abort(conn, false);
     }
 }
@@ -373,7 +433,10 @@ static void conn_connected(struct gm_sock *sock, int error)
         conn->state = CONN_OPEN;
         gm_conn_kick(conn);
     }
-    conn->ops->on_connect(conn, error);
+    if (error == 0 && conn->tls != NULL)
+        conn_tls_connected(conn);
+    else
+        conn->ops->on_connect(conn, error);
 }
 
 /* What the peer has not taken must not look like the end of it. An open connection is one whose
@@ -399,7 +462,8 @@ void gm_conn_close(struct gm_conn *conn)
 {
     if (!gm_conn_is_open(conn) && conn->state != CONN_BROKEN)
         return;
-    if (conn->state == CONN_CONNECTING || conn->state == CONN_BROKEN) {
+    bool unready = conn->tls != NULL && !conn->tls->ready;
+    if (conn->state == CONN_CONNECTING || conn->state == CONN_BROKEN || unready) {
         gm_conn_abort(conn, false);
         return;
     }
@@ -414,16 +478,26 @@ void gm_conn_close(struct gm_conn *conn)
     gm_conn_kick(conn);
 }
 
-static void conn_release(struct gm_conn *conn)
+/* A TLS alert that waits tells the peer why: it leaves, and nothing else does. */
+static bool conn_last_words(struct gm_conn *conn)
 {
-    gm_task_cancel(&conn->flush);
-    gm_ring_unhold(&conn->holder);
-    gm_timer_cancel(&conn->close_timer);
+    bool due = conn->state == CONN_OPEN && conn->tls != NULL && conn->tls->failed &&
+               conn->tls->out.count > 0 && conn->send_error == 0;
+    if (!due)
+        return false;
+    conn_tls_stop(conn);
+    conn_drop_queue(conn);
+    conn->state = CONN_CLOSING;
+    conn->fin_queued = true;
+    gm_timer_set(gm_conn_ring(conn), &conn->close_timer,
+                 gm_ring_now_ns(gm_conn_ring(conn)) + GM_CONN_LINGER_NS);
+    gm_conn_kick(conn);
+    return true;
 }
 
 void gm_conn_abort(struct gm_conn *conn, bool reset)
 {
-    if (conn->state == CONN_CLOSED)
+    if (conn->state == CONN_CLOSED || conn_last_words(conn))
         return;
     /* A queue that memory ran out for has a hole: that is never a clean end. */
     reset = reset || conn->state == CONN_BROKEN;
@@ -436,14 +510,22 @@ static void conn_closed(struct gm_sock *sock)
 {
     struct gm_conn *conn = conn_of(sock);
     /* Only now has the kernel let go of the bytes of a send that may have been under way. */
-    gm_chain_clear(&conn->out, gm_ring_segs(gm_conn_ring(conn)));
-    conn_cork_drop(conn);
+    conn_drop_queue(conn);
+    if (conn->tls != NULL)
+        conn_tls_free(conn);
     conn->ops->on_closed(conn);
 }
 
 void gm_conn_detach(struct gm_conn *conn)
 {
-    GM_ASSERT(conn->state == CONN_OPEN && gm_conn_queued(conn) == 0 && conn->sending_bytes == 0);
+    GM_ASSERT(conn->state == CONN_OPEN && gm_conn_queued(conn) == 0);
+    if (conn->tls != NULL) {
+        /* The handshake's last words (tickets) may still be on their way. */
+        conn->state = CONN_DETACHING;
+        gm_conn_kick(conn);
+        return;
+    }
+    GM_ASSERT(conn->sending_bytes == 0);
     conn_release(conn);
     gm_sock_detach(&conn->sock);
 }
@@ -453,6 +535,13 @@ static void conn_detached(struct gm_sock *sock, int fd)
     struct gm_conn *conn = conn_of(sock);
     conn->state = CONN_CLOSED;
     conn_cork_drop(conn);
+    struct gm_conn_tls *tls = conn->tls;
+    if (tls != NULL && (tls->foreign || tls->in.count > 0 || tls->plain.count > 0)) {
+        gm_ring_close_fd(gm_conn_ring(conn), fd);
+        conn_tls_free(conn);
+        conn->ops->on_closed(conn);
+        return;
+    }
     conn->ops->on_detached(conn, fd);
 }
 

@@ -60,19 +60,20 @@ struct gm_conn {
     const struct gm_conn_ops *ops;
     struct gm_conn_tls *tls; /* NULL: plaintext. See net/tls.h */
     struct gm_chain out;     /* queued and not yet taken by the socket, or sealed */
-    struct gm_buf *cork; /* block being filled; one reference while it has room */
+    struct gm_buf *cork;     /* block being filled; one reference while it has room */
     struct gm_task flush;
     struct gm_holder holder;
     struct gm_timer close_timer;
-    uint64_t sent_total;    /* bytes the socket has taken */
-    uint32_t sending_bytes; /* of `out` (with TLS: of what was sealed) given to the send under way */
-    uint32_t sealed_bytes;  /* TLS: taken from `out` and not yet taken by the socket */
-    uint32_t linger_left;   /* closing: input that will still be discarded */
-    uint16_t cork_start;    /* bytes of the cork block already queued */
-    uint16_t cork_used;     /* bytes of it written */
-    uint8_t state;          /* enum in conn.c */
-    bool blocked;           /* the socket is full: wait for on_writable */
-    bool fin_queued;        /* shut down for writing once `out` is empty */
+    uint64_t sent_total; /* bytes the socket has taken */
+    uint32_t
+        sending_bytes;     /* of `out` (with TLS: of what was sealed) given to the send under way */
+    uint32_t sealed_bytes; /* TLS: taken from `out` and not yet taken by the socket */
+    uint32_t linger_left;  /* closing: input that will still be discarded */
+    uint16_t cork_start;   /* bytes of the cork block already queued */
+    uint16_t cork_used;    /* bytes of it written */
+    uint8_t state;         /* enum in conn.c */
+    bool blocked;          /* the socket is full: wait for on_writable */
+    bool fin_queued;       /* shut down for writing once `out` is empty */
     int16_t
         send_error;  /* a send has failed with it: nothing is written any more, reading goes on */
     bool recv_ended; /* the peer has ended its direction: nothing to linger for */

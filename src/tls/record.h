@@ -9,11 +9,11 @@
 
 #include "base/chain.h"
 
-#define GM_TLS_HEADER_BYTES  5u
-#define GM_TLS_PAYLOAD_MAX   16384u
-#define GM_TLS_RECORD_MAX    (GM_TLS_HEADER_BYTES + GM_TLS_PAYLOAD_MAX + 256u)
-#define GM_TLS_OVERHEAD_MAX  (GM_TLS_HEADER_BYTES + 8u + 1u + 16u)
-#define GM_TLS_SECRET_MAX    48u
+#define GM_TLS_HEADER_BYTES 5u
+#define GM_TLS_PAYLOAD_MAX  16384u
+#define GM_TLS_RECORD_MAX   (GM_TLS_HEADER_BYTES + GM_TLS_PAYLOAD_MAX + 256u)
+#define GM_TLS_OVERHEAD_MAX (GM_TLS_HEADER_BYTES + 8u + 1u + 16u)
+#define GM_TLS_SECRET_MAX   48u
 
 enum gm_tls_version { GM_TLS_1_2 = 0x0303, GM_TLS_1_3 = 0x0304 };
 enum gm_tls_cipher { GM_TLS_AES_128_GCM, GM_TLS_AES_256_GCM, GM_TLS_CHACHA20_POLY1305 };
@@ -39,11 +39,14 @@ struct gm_tls_keys {
 /* One direction; owned by a session (tls/session.h), one ring at a time. */
 struct gm_tls_flow;
 
-/* NULL: out of memory. Copies the keys. */
+/* The library has what this needs for the cipher; the system's may lack it for AES-GCM. */
+bool gm_tls_record_has(enum gm_tls_cipher cipher);
+/* NULL: out of memory. Copies the keys. Only for a cipher that gm_tls_record_has. */
 struct gm_tls_flow *gm_tls_flow_new(const struct gm_tls_keys *keys) GM_WARN_UNUSED;
 /* Wipes and frees. Accepts NULL. */
 void gm_tls_flow_free(struct gm_tls_flow *flow);
-/* TLS 1.3: on to the next generation of keys (RFC 8446 section 7.2). -GM_E_NOMEM, -GM_E_TLS. */
+/* TLS 1.3: on to the next generation of keys (RFC 8446 section 7.2), sequence 0. -GM_E_TLS (the
+ * flow is TLS 1.2, or the library failed): nothing has changed. */
 int gm_tls_flow_update(struct gm_tls_flow *flow) GM_WARN_UNUSED;
 /* Records sealed or opened with the present keys; at GM_TLS_REKEY_RECORDS a sender must update
  * (AES-GCM's limit is 2^24.5, RFC 8446 section 5.5). */
@@ -54,8 +57,9 @@ enum gm_tls_cipher gm_tls_flow_cipher(const struct gm_tls_flow *flow);
 /* Bytes that a record of this direction is longer than its payload. */
 uint32_t gm_tls_flow_overhead(const struct gm_tls_flow *flow);
 
-/* Where sealed records go: blocks got by `block` (one reference each, taken), pieces appended to
- * `out`. All of it is the caller's for the call. */
+/* Where sealed records go: blocks got by `block` (one reference each, taken; at least 64 bytes),
+ * pieces appended to `out`. All of it is the caller's for the call. Every record begins a block:
+ * who sees to it that payload and overhead together fill blocks wastes nothing. */
 struct gm_tls_sink {
     struct gm_chain *out;
     struct gm_seg_pool *segs;
@@ -70,14 +74,17 @@ int gm_tls_record_length(const struct gm_chain *in) GM_WARN_UNUSED;
 /* Opens the whole record at the front of `in` (it must be complete), in place, and removes it:
  * payload slices go to `plain`, in order. Returns the content type (the inner one in TLS 1.3), or
  * -GM_E_TLS_RECORD (forged, damaged, replayed, out of order, too long, all padding): the connection
- * is over and what was removed is released; -GM_E_NOMEM (segments). A change_cipher_spec record of
- * TLS 1.3's compatibility mode is returned with nothing in `plain`. */
+ * is over and the record is released; -GM_E_NOMEM (segments): nothing has happened. A
+ * change_cipher_spec record of TLS 1.3's compatibility mode is returned with nothing in `plain`;
+ * after the handshake the caller refuses it (RFC 8446 section 5), as it does with one of TLS 1.2
+ * (renegotiation). The received slices are exclusive and the ring's own. */
 int gm_tls_record_open(struct gm_tls_flow *flow, struct gm_chain *in, struct gm_chain *plain,
                        struct gm_seg_pool *segs) GM_WARN_UNUSED;
 
 /* Seals the first `len` (<= GM_TLS_PAYLOAD_MAX, <= plain->bytes) bytes of `plain` as one record of
- * `type`, and removes them. `plain` is only read: its slices may be shared. 0; -GM_E_NOMEM: nothing
- * has happened, neither chain nor sequence moved. */
+ * `type`, and removes them. `plain` is only read: its slices may be shared. Only data may be empty.
+ * 0; -GM_E_NOMEM (blocks, segments), -GM_E_TLS (the sequence is used up, or the library failed):
+ * nothing has happened, neither chain nor sequence moved. */
 int gm_tls_record_seal(struct gm_tls_flow *flow, enum gm_tls_content type, struct gm_chain *plain,
                        uint32_t len, const struct gm_tls_sink *sink) GM_WARN_UNUSED;
 

@@ -64,6 +64,8 @@
 /* What lets the record layer be taken over after the handshake. */
 #define ATOMIC_USER
 #define HAVE_SECRET_CALLBACK
+/* The cipher goes from slice to slice. */
+#define WOLFSSL_AESGCM_STREAM
 
 /* Ciphers, hashes, keys. */
 #define HAVE_AESGCM

@@ -270,7 +270,7 @@ struct opening {
     uint32_t before; /* header and explicit nonce */
     uint32_t text_len;
     struct gm_tls_aead_head head;
-    /* Found while decrypting: where the content ends, and with TLS 1.3 the byte there, its type. */
+    /* Where the content ends, and its type; TLS 1.3 has the type there, behind it. */
     uint32_t content_len;
     uint8_t type;
 };
@@ -285,12 +285,11 @@ static bool opening_begin(struct opening *o, const struct gm_tls_flow *flow,
     o->record_len = GM_TLS_HEADER_BYTES + body_length(header);
     GM_ASSERT(o->record_len <= in->bytes);
     o->type = header[0];
-    o->content_len = 0;
     o->before = GM_TLS_HEADER_BYTES + (has_explicit_nonce(flow) ? EXPLICIT_BYTES : 0);
     bool inner = flow->version == GM_TLS_1_3;
     if (o->record_len < o->before + inner + GM_TLS_TAG_BYTES)
         return false;
-    o->text_len = o->record_len - o->before - GM_TLS_TAG_BYTES;
+    o->text_len = o->content_len = o->record_len - o->before - GM_TLS_TAG_BYTES;
     if (o->text_len > GM_TLS_PAYLOAD_MAX + inner || flow->sequence == UINT64_MAX)
         return false;
     /* TLS 1.3 puts no meaning into the outer version, and its type is always application data. */
@@ -301,43 +300,44 @@ static bool opening_begin(struct opening *o, const struct gm_tls_flow *flow,
     return true;
 }
 
-/* Notes the last byte of a decrypted piece that is not padding. */
-static void opening_trim(struct opening *o, const struct iovec *piece, uint32_t offset)
+/* Finds the content's end in a decrypted piece: its last byte that is not padding. */
+static bool opening_trim(struct opening *o, struct iovec piece, uint32_t offset)
 {
-    const uint8_t *bytes = piece->iov_base;
-    for (uint32_t i = (uint32_t)piece->iov_len; i-- > 0;) {
+    const uint8_t *bytes = piece.iov_base;
+    for (uint32_t i = (uint32_t)piece.iov_len; i-- > 0;) {
         if (bytes[i] != 0) {
             o->content_len = offset + i;
             o->type = bytes[i];
-            return;
+            return true;
         }
+    }
+    return false;
+}
+
+/* TLS 1.3: the end is nearly always in the last piece; where padding goes beyond it, every piece is
+ * looked at. No type stays 0: all padding. */
+static void opening_unpad(struct opening *o, struct walk text, struct iovec last)
+{
+    o->type = 0;
+    o->content_len = 0;
+    if (opening_trim(o, last, o->text_len - (uint32_t)last.iov_len))
+        return;
+    for (uint32_t done = 0; done < o->text_len;) {
+        struct iovec piece = walk_piece(&text, o->text_len - done);
+        opening_trim(o, piece, done);
+        done += (uint32_t)piece.iov_len;
     }
 }
 
-static int open_whole(struct opening *o, struct gm_tls_flow *flow, struct iovec text)
-{
-    uint8_t tag[GM_TLS_TAG_BYTES];
-    walk_read(&o->walk, tag, sizeof tag);
-    int result = gm_tls_aead_open_whole(&flow->aead, &o->head, text.iov_base, o->text_len, tag);
-    if (result == 0 && flow->version == GM_TLS_1_3)
-        opening_trim(o, &text, 0);
-    return result;
-}
-
-static int open_pieces(struct opening *o, struct gm_tls_flow *flow, struct iovec piece)
+static int open_pieces(struct opening *o, struct gm_tls_flow *flow, struct iovec *piece)
 {
     uint8_t tag[GM_TLS_TAG_BYTES];
     struct gm_tls_aead_run run;
     int result = gm_tls_aead_begin(&run, &flow->aead, &o->head, false);
-    uint32_t done = 0;
-    while (result == 0 && done < o->text_len) {
-        if (piece.iov_len == 0)
-            piece = walk_piece(&o->walk, o->text_len - done);
-        result = gm_tls_aead_open(&run, piece.iov_base, (uint32_t)piece.iov_len);
-        if (flow->version == GM_TLS_1_3)
-            opening_trim(o, &piece, done);
-        done += (uint32_t)piece.iov_len;
-        piece.iov_len = 0;
+    for (uint32_t left = o->text_len; result == 0 && left > 0;) {
+        *piece = walk_piece(&o->walk, left);
+        result = gm_tls_aead_open(&run, piece->iov_base, (uint32_t)piece->iov_len);
+        left -= (uint32_t)piece->iov_len;
     }
     if (result == 0) {
         walk_read(&o->walk, tag, sizeof tag);
@@ -348,21 +348,26 @@ static int open_pieces(struct opening *o, struct gm_tls_flow *flow, struct iovec
     return result;
 }
 
+static int open_whole(struct opening *o, struct gm_tls_flow *flow, struct iovec *text)
+{
+    uint8_t tag[GM_TLS_TAG_BYTES];
+    *text = walk_piece(&o->walk, o->text_len);
+    walk_read(&o->walk, tag, sizeof tag);
+    return gm_tls_aead_open_whole(&flow->aead, &o->head, text->iov_base, o->text_len, tag);
+}
+
 /* Decrypts and checks; 0 or -GM_E_TLS_RECORD. */
 static int opening_decrypt(struct opening *o, struct gm_tls_flow *flow)
 {
     bool inner = flow->version == GM_TLS_1_3;
-    if (inner)
-        o->type = 0;
-    else
-        o->content_len = o->text_len;
-    struct iovec piece = {NULL, 0};
-    if (o->text_len > 0)
-        piece = walk_piece(&o->walk, o->text_len);
-    int result = piece.iov_len == o->text_len && o->text_len > 0 ? open_whole(o, flow, piece)
-                                                                 : open_pieces(o, flow, piece);
+    struct walk text = o->walk;
+    struct iovec last = {NULL, 0};
+    int result = walk_count(text, o->text_len) == 1 ? open_whole(o, flow, &last)
+                                                    : open_pieces(o, flow, &last);
     if (result != 0)
         return -GM_E_TLS_RECORD;
+    if (inner)
+        opening_unpad(o, text, last);
     flow->sequence++;
     /* RFC 8446 sections 5.1, 5.2 and 5.4, RFC 5246 section 6.2.1. */
     bool known = o->type == GM_TLS_ALERT || o->type == GM_TLS_HANDSHAKE || o->type == GM_TLS_DATA ||

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "base/log.h"
+#include "config/cidr.h"
 #include "config/option.h"
 
 /* More rings than cores of any machine we know of; more lanes than balancing profits from. */
@@ -63,6 +64,10 @@ struct gm_server_config {
     uint64_t idle_timeout_ns;        /* longest silence of a backend that owes an answer; 0 = off */
     uint64_t keepalive_timeout_ns;   /* longest idle time of a client connection between requests */
     uint64_t shutdown_timeout_ns;    /* running streams are reset then */
+    int proxy_protocol;              /* 1: public connections begin with a PROXY header */
+    const char *trusted_proxies_text; /* NULL: nobody has said whom to trust, `trusted_proxies` is
+                                         empty and everybody's forwarding fields are kept */
+    struct gm_cidr_list trusted_proxies;
     struct gm_arena arena;
 };
 

@@ -21,6 +21,8 @@ static const char *check_listen_address(const char *value)
     return "is not an IPv4 or IPv6 address, or * for all";
 }
 
+static const struct gm_option_choice off_or_on[] = {{"off", 0}, {"on", 1}, {NULL, 0}};
+
 static const struct gm_option options[] = {
     {.flag = "http-port",
      .argument = "PORT",
@@ -55,6 +57,23 @@ static const struct gm_option options[] = {
      .shown = "random at each start",
      .help = "Name of this server in logs and towards agents",
      .offset = FIELD(server_id)},
+    {.flag = "proxy-protocol",
+     .argument = "off|on",
+     .fallback = "off",
+     .group = "Behind load balancers",
+     .help = "on: each connection to the ports for clients and agents must begin with a PROXY "
+             "header, version 1 or 2, also before TLS; one without is closed",
+     .kind = GM_OPTION_CHOICE,
+     .choices = off_or_on,
+     .offset = FIELD(proxy_protocol)},
+    {.flag = "trusted-proxies",
+     .argument = "CIDR[,CIDR...]",
+     .shown = "unset: all of them",
+     .help = "Clients whose X-Forwarded-* and Forwarded fields are kept and extended; those of "
+             "others are replaced. none: nobody's are kept. Where it is set, only these may send a "
+             "PROXY header",
+     .flags = GM_OPTION_TRIM,
+     .offset = FIELD(trusted_proxies_text)},
     {.flag = "token-public-key-file",
      .argument = "FILE",
      .group = "Tokens (a key is required)",
@@ -171,6 +190,33 @@ static const char *random_id(struct gm_arena *arena)
     return gm_arena_text(arena, text, sizeof text - 1);
 }
 
+static enum gm_option_result complete_proxies(struct gm_server_config *config,
+                                              struct gm_option_context *context)
+{
+    const char *text = config->trusted_proxies_text, *wrong;
+    if (text == NULL)
+        return GM_OPTIONS_READY;
+    int rc = gm_cidr_parse(text, &config->arena, &config->trusted_proxies, &wrong);
+    if (rc == 0 && config->proxy_protocol == 1 && config->trusted_proxies.count == 0)
+        return gm_option_refuse(&gm_server_program, context, 2,
+                                "--trusted-proxies none lets nobody send the header that "
+                                "--proxy-protocol on asks for: name the load balancers");
+    if (rc == 0)
+        return GM_OPTIONS_READY;
+    if (rc == -ENOMEM)
+        return gm_option_refuse(&gm_server_program, context, 1, "out of memory");
+    if (rc == -E2BIG)
+        return gm_option_refuse(&gm_server_program, context, 2,
+                                "--trusted-proxies: more than %u networks", GM_CIDR_MAX);
+    size_t shown = strcspn(wrong, ",");
+    if (shown > INET6_ADDRSTRLEN)
+        shown = INET6_ADDRSTRLEN;
+    return gm_option_refuse(&gm_server_program, context, 2, "--trusted-proxies: \"%.*s\" %s",
+                            (int)shown, wrong,
+                            rc == -ERANGE ? "has address bits set behind its prefix"
+                                          : "is not a network (10.0.0.0/8, 2001:db8::/32)");
+}
+
 static enum gm_option_result complete(struct gm_server_config *config,
                                       struct gm_option_context *context)
 {
@@ -180,6 +226,8 @@ static enum gm_option_result complete(struct gm_server_config *config,
                                 "Configuration error: no key to check tokens with; one of "
                                 "--token-public-key-file, --token-public-key-dir and "
                                 "--token-public-key is required");
+    if (complete_proxies(config, context) != GM_OPTIONS_READY)
+        return GM_OPTIONS_EXIT;
     if (config->server_id == NULL)
         config->server_id = random_id(&config->arena);
     if (config->server_id == NULL)

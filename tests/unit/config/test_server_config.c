@@ -60,6 +60,35 @@ Test(server_config, defaults)
     cr_assert_eq(config.runtime.log_level, GM_LOG_INFO);
     cr_assert_eq(config.runtime.log_format, GM_LOG_JSON);
     cr_assert_eq(config.runtime.log_rate, 20);
+    cr_assert_eq(config.proxy_protocol, 0);
+    cr_assert_null(config.trusted_proxies_text);
+    cr_assert_eq(config.trusted_proxies.count, 0);
+    finish();
+}
+
+Test(server_config, proxies)
+{
+    char protocol[] = "GIMLET_SERVER_PROXY_PROTOCOL=On",
+         trusted[] = "GIMLET_SERVER_TRUSTED_PROXIES= 10.0.0.0/8, ::1 ";
+    char *environment[] = {protocol, trusted, NULL};
+    cr_assert_eq(load(WORDS("--token-public-key=k"), environment), GM_OPTIONS_READY, "%s",
+                 capture.err);
+    cr_assert_eq(config.proxy_protocol, 1);
+    cr_assert_eq(config.trusted_proxies.count, 2);
+    cr_assert_not_null(config.trusted_proxies_text);
+    finish();
+    cr_assert_eq(load(WORDS("--token-public-key=k", "--trusted-proxies=none"), NULL),
+                 GM_OPTIONS_READY, "%s", capture.err);
+    cr_assert_not_null(config.trusted_proxies_text);
+    cr_assert_eq(config.trusted_proxies.count, 0);
+    finish();
+    cr_assert_eq(
+        load(WORDS("--token-public-key=k", "--trusted-proxies=none", "--proxy-protocol=on"), NULL),
+        GM_OPTIONS_EXIT);
+    cr_assert_str_eq(capture.err,
+                     "gimlet server: --trusted-proxies none lets nobody send the header that "
+                     "--proxy-protocol on asks for: name the load balancers\n");
+    cr_assert_eq(capture.context.exit_code, 2);
     finish();
 }
 
@@ -128,6 +157,13 @@ Test(server_config, unusable_values_are_refused)
         {"--ring-memory=1",
          "gimlet server: --ring-memory: \"1\" is out of range (8MiB to 64GiB)\n"},
         {"--io=iocp", "gimlet server: --io: \"iocp\" is not one of auto, uring, epoll\n"},
+        {"--proxy-protocol=v2", "gimlet server: --proxy-protocol: \"v2\" is not one of off, on\n"},
+        {"--trusted-proxies=::1,10.0.0.1/8,::2",
+         "gimlet server: --trusted-proxies: \"10.0.0.1/8\" has address bits set behind its "
+         "prefix\n"},
+        {"--trusted-proxies=::1, load-balancer.example.com",
+         "gimlet server: --trusted-proxies: \"load-balancer.example.com\" is not a network "
+         "(10.0.0.0/8, 2001:db8::/32)\n"},
         {"--log-format=xml", "gimlet server: --log-format: \"xml\" is not one of json, console\n"},
         {"--http-port=off", "gimlet server: --http-port: \"off\" is not a port (0 to 65535)\n"},
         {"--response-buffer-size=1",

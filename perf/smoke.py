@@ -7,191 +7,35 @@ import argparse
 import json
 import os
 import pathlib
-import shutil
-import signal
-import socket
 import statistics
-import subprocess
 import sys
-import tempfile
-import time
-import urllib.request
 
-HERE = pathlib.Path(__file__).resolve().parent
-TICK = os.sysconf("SC_CLK_TCK")
-GIB = 1 << 30
-CONNECTIONS = (1, 64, 256)
+from stage import CONNECTIONS, GIB, HERE, Stage, Subject, free_ports, spread
+
 # Issue 2: server and agent together may cost this much of one nginx hop, at 64 connections.
 CEILING, CEILING_AT = 1.3, 64
 
 
-class Subject:
-    """What is measured: its name, its port, and the processes whose time is its cost."""
-
-    def __init__(self, name, port, pids):
-        self.name, self.port, self.pids = name, port, pids
-
-    def cpu(self) -> float:
-        return sum(cpu_seconds(pid) for pid in self.pids)
-
-
-def cpu_seconds(pid: int) -> float:
-    with open(f"/proc/{pid}/stat") as stat:
-        fields = stat.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
-
-
-def machine_busy() -> float:
-    """Seconds that all cores together have not been idle."""
-    with open("/proc/stat") as stat:
-        fields = [int(x) for x in stat.readline().split()[1:9]]
-    return (sum(fields) - fields[3] - fields[4]) / TICK
-
-
-def children(pid: int) -> "list[int]":
-    with open(f"/proc/{pid}/task/{pid}/children") as list_:
-        return [int(child) for child in list_.read().split()]
-
-
-def free_ports(count: int) -> "list[int]":
-    held = [socket.socket() for _ in range(count)]
-    for one in held:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in held]
-    for one in held:
-        one.close()
-    return ports
-
-
-class Stage:
-    """All processes: proxies on one core, backend and load on the other."""
-
-    def __init__(self, gimlet: str, io: str):
-        self.gimlet, self.io = gimlet, io
-        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="gimlet-perf."))
-        self.dir.chmod(0o755)
-        self.processes = []
-        cores = sorted(os.sched_getaffinity(0))
-        self.load_core, self.proxy_core = cores[0], cores[1 % len(cores)]
-        self.cores = len(cores)
-
-    def start(self, name, argv, core) -> subprocess.Popen:
-        log = open(self.dir / f"{name}.log", "wb")
-        process = subprocess.Popen(["taskset", "-c", str(core), *map(str, argv)], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        self.processes.append((name, process))
-        return process
-
-    def wait_port(self, port: int):
-        deadline = time.monotonic() + 20
-        while True:
-            for name, process in self.processes:
-                if process.poll() is not None:
-                    raise SystemExit(f"{name} ended:\n{(self.dir / (name + '.log')).read_text()[-2000:]}")
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    return
-            if time.monotonic() > deadline:
-                raise SystemExit(f"nothing listens on port {port}")
-            time.sleep(0.02)
-
-    def nginx(self, name: str, template: str, ports: dict, core) -> int:
-        """Starts one; the id of its worker, which does the work."""
-        text = (HERE / template).read_text().replace("@DIR@", str(self.dir))
-        for key, port in ports.items():
-            text = text.replace(f"@{key}@", str(port))
-        if os.geteuid() == 0:
-            text = "user root;\n" + text
-        path = self.dir / f"{name}.conf"
-        path.write_text(text)
-        process = self.start(name, ["nginx", "-c", path, "-p", self.dir, "-e", self.dir / f"{name}-error.log"], core)
-        self.wait_port(ports.get("PROXY", ports["BACKEND"]))
-        return children(process.pid)[0]
-
-    def token(self, kind: str, *arguments) -> str:
-        key = self.dir / "gimlet.pem"
-        done = subprocess.run([self.gimlet, "jwt", kind, "--private-key-file", key, "--duration", "12h", *arguments],
-                              capture_output=True, text=True, check=True)
-        return done.stdout
+class SmokeStage(Stage):
+    """Gimlet and two nginx in front of the same backends, all in plaintext."""
 
     def build(self):
         backend, proxy, proxy64, sink, server, = free_ports(5)
-        (self.dir / "www").mkdir()
-        with open(self.dir / "www" / "large", "wb") as file:
-            file.truncate(GIB)
+        self.large_file()
         self.nginx("backend", "nginx-backend.conf", {"BACKEND": backend}, self.load_core)
         self.start("sink", [sys.executable, HERE / "sink.py", sink], self.load_core)
         self.wait_port(sink)
         both = {"BACKEND": backend, "SINK": sink}
         worker = self.nginx("proxy", "nginx-proxy.conf", {**both, "PROXY": proxy}, self.proxy_core)
         worker64 = self.nginx("proxy64", "nginx-proxy-64k.conf", {**both, "PROXY": proxy64}, self.proxy_core)
-
-        for service in ("web", "sink"):
-            (self.dir / f"{service}.token").write_text(self.token("agent", "--subject", f"perf-{service}", "--service", service))
-        self.client_token = self.token("client", "--subject", "perf", "--services", "*")
-        runtime = ["--rings", "1", "--io", self.io, "--log-level", "WARN", "--max-concurrent-requests", "0"]
-        one = self.start("server", [self.gimlet, "server", "--listen-address", "127.0.0.1", "--http-port", server, "--metrics-port", "off",
-                                    "--token-public-key-file", self.dir / "gimlet.pub", *runtime], self.proxy_core)
-        self.wait_port(server)
-        two = self.start("agent", [self.gimlet, "agent", "--server-url", f"ws://127.0.0.1:{server}/agent",
-                                   "--service", f"web=http://127.0.0.1:{backend},token-file={self.dir}/web.token",
-                                   "--service", f"sink=http://127.0.0.1:{sink},token-file={self.dir}/sink.token", *runtime],
-                         self.proxy_core)
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            self.wait_port(server)
-            with urllib.request.urlopen(f"http://127.0.0.1:{server}/health", timeout=5) as answer:
-                if json.load(answer)["agents"] == {"web": 1, "sink": 1}:
-                    break
-            time.sleep(0.05)
-        else:
-            raise SystemExit(f"the agent does not come up:\n{(self.dir / 'agent.log').read_text()[-2000:]}")
-        self.ours = Subject("gimlet", server, [one.pid, two.pid])
+        self.tokens()
+        self.ours = self.tunnel("gimlet", ["--http-port", server],
+                                ["--server-url", f"ws://127.0.0.1:{server}/agent",
+                                 "--service", f"web=http://127.0.0.1:{backend},token-file={self.dir}/web.token",
+                                 "--service", f"sink=http://127.0.0.1:{sink},token-file={self.dir}/sink.token"],
+                                Subject("gimlet", server, []))
         self.nginx_default = Subject("nginx", proxy, [worker])
         self.nginx_64k = Subject("nginx, 64 KiB buffers", proxy64, [worker64])
-
-    def close(self):
-        for _, process in self.processes[::-1]:
-            process.send_signal(signal.SIGTERM)
-        for _, process in self.processes[::-1]:
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        shutil.rmtree(self.dir, ignore_errors=True)
-
-    # --- measuring ---
-    def wrk(self, subject: Subject, connections: int, seconds: float) -> dict:
-        busy, cpu = machine_busy(), subject.cpu()
-        done = subprocess.run(["taskset", "-c", str(self.load_core), "wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency", "-s",
-                               str(HERE / "wrk.lua"), "-H", f"Authorization: Bearer {self.client_token}",
-                               f"http://127.0.0.1:{subject.port}/services/web/small"], capture_output=True, text=True, check=False)
-        cpu, busy = subject.cpu() - cpu, machine_busy() - busy
-        line = [x for x in done.stdout.splitlines() if x.startswith("@@")]
-        if not line:
-            raise SystemExit(f"wrk failed: {done.stdout}{done.stderr}")
-        found = json.loads(line[0][2:])
-        found["failed"] = sum(found[k] for k in ("connect", "read", "write", "status", "timeout"))
-        found["cpu"], found["busy"] = cpu, busy
-        return found
-
-    def transfer(self, subject: Subject, way: str) -> dict:
-        url = f"http://127.0.0.1:{subject.port}/services/" + ("web/large" if way == "down" else "sink/up")
-        argv = ["taskset", "-c", str(self.load_core), "curl", "-sS", "--noproxy", "*", "-o", "/dev/null", "-w",
-                "%{http_code} %{size_download} %{size_upload} %{time_total}", "-H", f"Authorization: Bearer {self.client_token}"]
-        argv += [url] if way == "down" else ["-H", "Expect:", "-T", str(self.dir / "www" / "large"), url]
-        busy, cpu = machine_busy(), subject.cpu()
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=300)
-        cpu, busy = subject.cpu() - cpu, machine_busy() - busy
-        words = done.stdout.split()
-        good = done.returncode == 0 and words[0] == "200" and int(words[1 if way == "down" else 2]) == GIB
-        if not good:
-            print(f"  {subject.name}, 1 GiB {way}: {done.stdout} {done.stderr}", file=sys.stderr)
-        return {"seconds": float(words[3]) if len(words) > 3 else 0.0, "cpu": cpu, "busy": busy, "failed": 0 if good else 1}
-
-
-def spread(values) -> str:
-    return f"{min(values):.2f}–{max(values):.2f}" if len(values) > 1 else ""
 
 
 def small_requests(stage: Stage, seconds: float, rounds: int) -> "list[dict]":
@@ -270,7 +114,7 @@ def main() -> int:
     given = options.parse_args()
     if given.quick:
         given.seconds, given.rounds = 1, 1
-    stage = Stage(str(pathlib.Path(given.gimlet).resolve()), given.io)
+    stage = SmokeStage(str(pathlib.Path(given.gimlet).resolve()), given.io)
     try:
         stage.build()
         note = "" if stage.cores > 1 else "; ONE core: everything shares it, ratios only"

@@ -2,7 +2,7 @@
  * `gimlet agent`: its option table, and how its services are put together. Start-up, one thread.
  *
  * One service is `--target-url` with a token; several are `--service name=target,token-file=FILE`,
- * one flag each, so that a service and its token cannot be mismatched.
+ * one flag each, so that a service, its token and its trust cannot be mismatched.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -11,11 +11,11 @@
 
 #include "config/config.h"
 #include "config/runtime_options.h"
+#include "config/suggest.h"
 
 #define FIELD(name) offsetof(struct gm_agent_config, name)
 
 #define TARGET_DEFAULT "http://backend:8000"
-#define TOKEN_FILE_KEY ",token-file="
 
 static bool starts_with(const char *text, const char *prefix)
 {
@@ -24,36 +24,118 @@ static bool starts_with(const char *text, const char *prefix)
 
 static const char *check_server_url(const char *value)
 {
-    if (starts_with(value, "wss://"))
-        return "asks for TLS to the server, which is not supported; use ws://";
-    const char *rest = starts_with(value, "ws://") ? value + 5 : "";
-    return rest[0] != '\0' && rest[0] != '/' ? NULL : "is not a ws:// URL";
+    const char *rest = starts_with(value, "wss://")  ? value + 6
+                       : starts_with(value, "ws://") ? value + 5
+                                                     : "";
+    return rest[0] != '\0' && rest[0] != '/' ? NULL : "is not a ws:// or wss:// URL";
 }
 
 /* The target's own grammar is http/target.h's business; here only what it can be at all. */
 static const char *check_target(const char *value)
 {
-    if (starts_with(value, "https://"))
-        return "asks for TLS to the backend, which is not supported; use http:// or unix:";
     if (starts_with(value, "unix:"))
         return value[5] == '/' ? NULL : "is not a socket path: unix:/path is expected";
-    if (strstr(value, "://") != NULL && !starts_with(value, "http://"))
-        return "is not a target: http://host[:port][/prefix] or unix:/path is expected";
-    const char *host = starts_with(value, "http://") ? value + 7 : value;
+    const char *host = starts_with(value, "https://")  ? value + 8
+                       : starts_with(value, "http://") ? value + 7
+                                                       : value;
+    if (host == value && strstr(value, "://") != NULL)
+        return "is not a target: http://host[:port][/prefix], https://... or unix:/path is "
+               "expected";
     return *host != '\0' && *host != '/' && *host != ':' ? NULL : "names no host";
+}
+
+/* ---- --service ---- */
+
+enum service_key { TOKEN_FILE, CA_FILE, SERVER_NAME, CLIENT_CERT, CLIENT_KEY, INSECURE, KEYS };
+
+static const struct {
+    const char *name, *empty, *twice;
+} service_keys[KEYS] = {
+    [TOKEN_FILE] = {"token-file", "has an empty token-file", "names token-file twice"},
+    [CA_FILE] = {"ca-file", "has an empty ca-file", "names ca-file twice"},
+    [SERVER_NAME] = {"server-name", "has an empty server-name", "names server-name twice"},
+    [CLIENT_CERT] = {"client-cert", "has an empty client-cert", "names client-cert twice"},
+    [CLIENT_KEY] = {"client-key", "has an empty client-key", "names client-key twice"},
+    [INSECURE] = {"insecure-skip-verify", NULL, "names insecure-skip-verify twice"},
+};
+
+/* NAME=TARGET[,KEY=VALUE...], taken apart: spans of the text. */
+struct service_text {
+    const char *target;
+    size_t name_len, target_len;
+    struct {
+        const char *text; /* NULL: not given */
+        size_t len;
+    } values[KEYS];
+};
+
+/* The key that begins here, or KEYS. A comma in a URL or a file name is followed by none. */
+static enum service_key key_at(const char *text, const char **wrong)
+{
+    char word[GM_SUGGEST_WORD_MAX];
+    size_t len = strcspn(text, "=,");
+    if (len >= sizeof word)
+        return KEYS;
+    memcpy(word, text, len);
+    word[len] = '\0';
+    for (unsigned key = 0; key < KEYS; key++) {
+        if (strcmp(word, service_keys[key].name) != 0) {
+            if (gm_suggest_is_slip(word, service_keys[key].name))
+                *wrong = "has a misspelt key; there are token-file, ca-file, server-name, "
+                         "client-cert, client-key and insecure-skip-verify";
+        } else if ((text[len] == '=') == (key != INSECURE)) {
+            return (enum service_key)key;
+        } else {
+            *wrong = key == INSECURE ? "gives insecure-skip-verify a value: it stands alone"
+                                     : "has a key without a value";
+        }
+    }
+    return KEYS;
+}
+
+/* NULL, or what is wrong. */
+static const char *split_options(struct service_text *out)
+{
+    const char *wrong = NULL, *begin = out->target;
+    size_t *len = &out->target_len;
+    for (const char *comma = strchr(begin, ','); comma != NULL; comma = strchr(comma + 1, ',')) {
+        enum service_key key = key_at(comma + 1, &wrong);
+        if (wrong != NULL)
+            return wrong;
+        if (key == KEYS)
+            continue;
+        if (out->values[key].text != NULL)
+            return service_keys[key].twice;
+        *len = (size_t)(comma - begin);
+        begin = comma + 1 + strlen(service_keys[key].name) + (key != INSECURE ? 1 : 0);
+        out->values[key].text = begin;
+        len = &out->values[key].len;
+    }
+    *len = strlen(begin);
+    for (unsigned key = 0; key < KEYS; key++) {
+        bool empty = out->values[key].text != NULL && out->values[key].len == 0;
+        if (empty && key != INSECURE)
+            return service_keys[key].empty;
+    }
+    return NULL;
+}
+
+static const char *split_service(const char *value, struct service_text *out)
+{
+    const char *equals = strchr(value, '=');
+    if (equals == NULL || equals == value || equals[1] == '\0' || equals[1] == ',')
+        return "is not of the form NAME=TARGET[,token-file=FILE,...]";
+    *out = (struct service_text){.target = equals + 1, .name_len = (size_t)(equals - value)};
+    if (memchr(value, '/', out->name_len) != NULL)
+        return "has a / in its service name";
+    return split_options(out);
 }
 
 static const char *check_service(const char *value)
 {
-    const char *target = strchr(value, '=');
-    if (target == NULL || target == value || target[1] == '\0' || target[1] == ',')
-        return "is not of the form NAME=TARGET[,token-file=FILE]";
-    if (memchr(value, '/', (size_t)(target - value)) != NULL)
-        return "has a / in its service name";
-    const char *file = strstr(target, TOKEN_FILE_KEY);
-    if (file != NULL && file[strlen(TOKEN_FILE_KEY)] == '\0')
-        return "has an empty token-file";
-    return check_target(target + 1);
+    struct service_text text;
+    const char *wrong = split_service(value, &text);
+    return wrong != NULL ? wrong : check_target(text.target);
 }
 
 static const struct gm_option options[] = {
@@ -61,7 +143,7 @@ static const struct gm_option options[] = {
      .argument = "URL",
      .fallback = "ws://server:8080/agent",
      .group = "Link and services",
-     .help = "Where the server listens for agents",
+     .help = "Where the server listens for agents, ws://host[:port][/path] or wss:// over TLS",
      .check = check_server_url,
      .flags = GM_OPTION_TRIM,
      .offset = FIELD(server_url)},
@@ -69,16 +151,17 @@ static const struct gm_option options[] = {
      .argument = "URL",
      .shown = TARGET_DEFAULT,
      .help =
-         "The backend of a single service: http://host[:port][/prefix] or unix:/path. The token "
-         "says which service it is",
+         "The backend of a single service: http://host[:port][/prefix], https://... or unix:/path. "
+         "The token says which service it is",
      .check = check_target,
      .flags = GM_OPTION_TRIM,
      .offset = FIELD(target_url)},
     {.flag = "service",
-     .argument = "NAME=TARGET[,token-file=FILE]",
+     .argument = "NAME=TARGET[,token-file=FILE,...]",
      .help = "A service and its backend, instead of --target-url. Without token-file it uses "
-             "--token-file "
-             "or --token, which only one service can",
+             "--token-file or --token, which only one service can. For an https:// backend also "
+             "ca-file=FILE, server-name=NAME, client-cert=FILE, client-key=FILE, "
+             "insecure-skip-verify",
      .kind = GM_OPTION_REPEAT,
      .check = check_service,
      .offset = FIELD(service_options)},
@@ -92,9 +175,60 @@ static const struct gm_option options[] = {
      .help = "The token itself; others on the machine can see a flag",
      .flags = GM_OPTION_TRIM | GM_OPTION_SECRET,
      .offset = FIELD(token)},
+    {.flag = "ca-file",
+     .argument = "FILE",
+     .shown = "the system's",
+     .group = "TLS to the server (wss://)",
+     .help = "Certificates in PEM that the server's must be signed by",
+     .offset = FIELD(tls.ca_file)},
+    {.flag = "server-name",
+     .argument = "NAME",
+     .shown = "the host in the URL",
+     .help = "Name that the server's certificate must be for, sent as SNI and Host",
+     .offset = FIELD(tls.server_name)},
+    {.flag = "client-cert",
+     .argument = "FILE",
+     .help = "The agent's own certificate in PEM, for a server that asks for one",
+     .offset = FIELD(tls.client_cert)},
+    {.flag = "client-key",
+     .argument = "FILE",
+     .help = "Its private key in PEM",
+     .offset = FIELD(tls.client_key)},
+    {.flag = "insecure-skip-verify",
+     .help = "Take any certificate: whoever stands in between gets the token. For trials only",
+     .kind = GM_OPTION_SWITCH,
+     .offset = FIELD(tls.insecure)},
+    {.flag = "allow-slow-tls",
+     .help = "Start also where AES is not done in hardware: TLS costs forty times as much there",
+     .kind = GM_OPTION_SWITCH,
+     .offset = FIELD(allow_slow_tls)},
+    {.flag = "backend-ca-file",
+     .argument = "FILE",
+     .shown = "the system's",
+     .group = "TLS to the backend of --target-url (https://)",
+     .help = "Certificates in PEM that the backend's must be signed by",
+     .offset = FIELD(backend_tls.ca_file)},
+    {.flag = "backend-server-name",
+     .argument = "NAME",
+     .shown = "the host in the URL",
+     .help = "Name that the backend's certificate must be for, sent as SNI",
+     .offset = FIELD(backend_tls.server_name)},
+    {.flag = "backend-client-cert",
+     .argument = "FILE",
+     .help = "The agent's own certificate in PEM, for a backend that asks for one",
+     .offset = FIELD(backend_tls.client_cert)},
+    {.flag = "backend-client-key",
+     .argument = "FILE",
+     .help = "Its private key in PEM",
+     .offset = FIELD(backend_tls.client_key)},
+    {.flag = "backend-insecure-skip-verify",
+     .help = "Take any certificate of the backend's. For trials only",
+     .kind = GM_OPTION_SWITCH,
+     .offset = FIELD(backend_tls.insecure)},
     {.flag = "metrics-port",
      .argument = "PORT",
      .shown = "off",
+     .group = "Metrics",
      .help = "Port for /debug/counters",
      .kind = GM_OPTION_PORT,
      .flags = GM_OPTION_OFF,
@@ -166,7 +300,7 @@ const struct gm_option_program gm_agent_program = {
                 "  gimlet agent --server-url ws://gateway:8080/agent --target-url "
                 "http://127.0.0.1:8000 \\\n"
                 "               --token-file agent.token\n"
-                "  gimlet agent --server-url ws://gateway:8080/agent \\\n"
+                "  gimlet agent --server-url wss://gateway.example.com/agent \\\n"
                 "               --service llm=http://127.0.0.1:8000,token-file=llm.token \\\n"
                 "               --service tts=unix:/run/tts.sock,token-file=tts.token\n"
                 "In $GIMLET_AGENT_SERVICE services are separated by white space.",
@@ -192,7 +326,8 @@ static enum gm_option_result no_token(const char *service, struct gm_option_cont
 /* `host:port` was enough for version 0.0.x: it is completed. NULL when memory is out. */
 static const char *full_target(struct gm_arena *arena, const char *text, size_t len)
 {
-    bool complete = starts_with(text, "http://") || starts_with(text, "unix:");
+    bool complete =
+        starts_with(text, "http://") || starts_with(text, "https://") || starts_with(text, "unix:");
     const char *prefix = complete ? "" : "http://";
     size_t prefix_len = strlen(prefix);
     char *target = gm_arena_alloc(arena, prefix_len + len + 1);
@@ -203,17 +338,71 @@ static const char *full_target(struct gm_arena *arena, const char *text, size_t 
     return target;
 }
 
-/* NAME=TARGET[,token-file=FILE], already checked. The last `,token-file=` counts: a URL may hold a
- * comma. Returns 0 or -ENOMEM. */
-static int split_service(struct gm_arena *arena, const char *item, struct gm_agent_service *service)
+static const char *value_of(struct gm_arena *arena, const struct service_text *text,
+                            enum service_key key, int *rc)
 {
-    const char *target = strchr(item, '=') + 1;
-    const char *end = strstr(target, TOKEN_FILE_KEY);
-    size_t target_len = end != NULL ? (size_t)(end - target) : strlen(target);
-    service->name = gm_arena_text(arena, item, (size_t)(target - item) - 1);
-    service->target = full_target(arena, target, target_len);
-    service->token_file = end != NULL ? end + strlen(TOKEN_FILE_KEY) : NULL;
-    return service->name != NULL && service->target != NULL ? 0 : -ENOMEM;
+    if (text->values[key].text == NULL)
+        return NULL;
+    const char *copy = gm_arena_text(arena, text->values[key].text, text->values[key].len);
+    *rc = copy == NULL ? -ENOMEM : *rc;
+    return copy;
+}
+
+/* An item that has been checked. Returns 0 or -ENOMEM. */
+static int take_service(struct gm_arena *arena, const char *item, struct gm_agent_service *service)
+{
+    struct service_text text;
+    if (split_service(item, &text) != NULL)
+        return -ENOMEM;
+    int rc = 0;
+    *service = (struct gm_agent_service){
+        .name = gm_arena_text(arena, item, text.name_len),
+        .target = full_target(arena, text.target, text.target_len),
+        .token_file = value_of(arena, &text, TOKEN_FILE, &rc),
+        .tls = {.ca_file = value_of(arena, &text, CA_FILE, &rc),
+                .server_name = value_of(arena, &text, SERVER_NAME, &rc),
+                .client_cert = value_of(arena, &text, CLIENT_CERT, &rc),
+                .client_key = value_of(arena, &text, CLIENT_KEY, &rc),
+                .insecure = text.values[INSECURE].text != NULL},
+    };
+    return service->name != NULL && service->target != NULL ? rc : -ENOMEM;
+}
+
+static bool has_tls(const struct gm_agent_tls *tls)
+{
+    return tls->ca_file != NULL || tls->server_name != NULL || tls->client_cert != NULL ||
+           tls->client_key != NULL || tls->insecure;
+}
+
+/* What is wrong with these together, towards such a URL; or NULL. */
+static const char *check_tls(const struct gm_agent_tls *tls, const char *url, const char *scheme)
+{
+    if (has_tls(tls) && !starts_with(url, scheme))
+        return "TLS options are given, but the URL asks for none: they would protect nothing";
+    if ((tls->client_cert == NULL) != (tls->client_key == NULL))
+        return "client-cert and client-key belong together: one of them is missing";
+    if (tls->insecure && tls->ca_file != NULL)
+        return "ca-file and insecure-skip-verify exclude each other: is the certificate checked?";
+    return NULL;
+}
+
+static enum gm_option_result complete_tls(struct gm_agent_config *config,
+                                          struct gm_option_context *context)
+{
+    const char *wrong = check_tls(&config->tls, config->server_url, "wss://");
+    if (wrong != NULL)
+        return gm_option_refuse(&gm_agent_program, context, 2, "--server-url %s: %s",
+                                config->server_url, wrong);
+    for (size_t i = 0; i < config->service_count; i++) {
+        const struct gm_agent_service *service = &config->services[i];
+        wrong = check_tls(&service->tls, service->target, "https://");
+        if (wrong != NULL)
+            return gm_option_refuse(&gm_agent_program, context, 2, "%s%s %s: %s",
+                                    service->name != NULL ? "--service " : "--target-url",
+                                    service->name != NULL ? service->name : "", service->target,
+                                    wrong);
+    }
+    return GM_OPTIONS_READY;
 }
 
 static enum gm_option_result single_service(struct gm_agent_config *config,
@@ -226,6 +415,7 @@ static enum gm_option_result single_service(struct gm_agent_config *config,
     service->target = full_target(&config->arena, target, strlen(target));
     if (service->target == NULL)
         return no_memory(context);
+    service->tls = config->backend_tls;
     config->services = service;
     config->service_count = 1;
     return GM_OPTIONS_READY;
@@ -239,12 +429,17 @@ static enum gm_option_result many_services(struct gm_agent_config *config,
         return gm_option_refuse(&gm_agent_program, context, 2,
                                 "--target-url and --service exclude each other: name that backend "
                                 "in a --service of its own");
+    if (has_tls(&config->backend_tls))
+        return gm_option_refuse(&gm_agent_program, context, 2,
+                                "the --backend-* options are for --target-url: a --service has its "
+                                "own, %s,ca-file=FILE",
+                                list->items[0]);
     config->services = gm_arena_alloc(&config->arena, list->count * sizeof *config->services);
     if (config->services == NULL)
         return no_memory(context);
     for (size_t i = 0; i < list->count; i++) {
         struct gm_agent_service *service = &config->services[i];
-        if (split_service(&config->arena, list->items[i], service) < 0)
+        if (take_service(&config->arena, list->items[i], service) < 0)
             return no_memory(context);
         for (size_t j = 0; j < i; j++) {
             if (strcmp(config->services[j].name, service->name) == 0)
@@ -289,6 +484,8 @@ static enum gm_option_result complete(struct gm_agent_config *config,
     enum gm_option_result result = config->service_options.count > 0
                                        ? many_services(config, context)
                                        : single_service(config, context);
+    if (result == GM_OPTIONS_READY)
+        result = complete_tls(config, context);
     return result == GM_OPTIONS_READY ? give_tokens(config, context) : result;
 }
 

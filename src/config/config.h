@@ -31,6 +31,14 @@ enum gm_config_io {
     GM_CONFIG_IO_EPOLL,
 };
 
+/* Whether clients of the TLS port show certificates. */
+enum gm_config_client_auth {
+    GM_CONFIG_CLIENTS_UNSAID, /* not after gm_server_config_load */
+    GM_CONFIG_CLIENTS_NONE,
+    GM_CONFIG_CLIENTS_OPTIONAL,
+    GM_CONFIG_CLIENTS_REQUIRE,
+};
+
 /* What both programs share: the ring runtime and the log. */
 struct gm_runtime_config {
     int io;                 /* enum gm_config_io */
@@ -47,7 +55,14 @@ struct gm_server_config {
     struct gm_runtime_config runtime;
     const char
         *listen_address; /* "*" = every address, IPv4 and IPv6; else an IPv4 or IPv6 literal */
-    int32_t http_port;
+    int32_t http_port;   /* -1 = off: then https_port is not */
+    int32_t https_port;  /* -1 = off */
+    const char *tls_cert, *tls_key;    /* files; both or neither */
+    const char *tls_dir;               /* NULL, or a folder of pairs. One of the two when there is
+                                          an https_port */
+    const char *tls_client_ca;         /* NULL: no certificate is asked for */
+    int tls_client_auth;               /* enum gm_config_client_auth */
+    bool allow_slow_tls;               /* without AES in hardware, too */
     int32_t metrics_port;              /* -1 = off */
     int32_t health_port;               /* -1 = /health is on the main port */
     const char *server_id;             /* never NULL: eight random hex digits unless given */
@@ -71,18 +86,29 @@ struct gm_server_config {
     struct gm_arena arena;
 };
 
+/* Whom an agent trusts behind TLS, and who it is there. */
+struct gm_agent_tls {
+    const char *ca_file;                  /* NULL: the system's roots */
+    const char *server_name;              /* NULL: the URL's host */
+    const char *client_cert, *client_key; /* both or neither */
+    bool insecure;                        /* nobody is checked; without ca_file */
+};
+
 /* One service of an agent. */
 struct gm_agent_service {
     const char *name;   /* NULL in the single-service form: the token says which service it is */
-    const char *target; /* http://host[:port][/prefix] or unix:/path; `host:port` was completed to
-                           http:// */
-    const char *token_file; /* NULL = use `token` */
-    const char *token;      /* NULL = use `token_file`; one of the two is set */
+    const char *target; /* http(s)://host[:port][/prefix] or unix:/path; `host:port` was completed
+                           to http:// */
+    struct gm_agent_tls tls; /* only with https:// */
+    const char *token_file;  /* NULL = use `token` */
+    const char *token;       /* NULL = use `token_file`; one of the two is set */
 };
 
 struct gm_agent_config {
     struct gm_runtime_config runtime;
-    const char *server_url; /* ws:// or wss:// */
+    const char *server_url;  /* ws:// or wss:// */
+    struct gm_agent_tls tls; /* only with wss:// */
+    bool allow_slow_tls;     /* without AES in hardware, too */
     struct gm_agent_service *services;
     size_t service_count;            /* at least 1 */
     int32_t metrics_port;            /* -1 = off */
@@ -97,6 +123,7 @@ struct gm_agent_config {
 
     /* Raw options behind `services`; of no use to others. */
     struct gm_option_list service_options;
+    struct gm_agent_tls backend_tls;
     const char *target_url, *token_file, *token;
 };
 

@@ -21,6 +21,13 @@ static const char *check_listen_address(const char *value)
     return "is not an IPv4 or IPv6 address, or * for all";
 }
 
+static const struct gm_option_choice client_auth_names[] = {
+    {"none", GM_CONFIG_CLIENTS_NONE},
+    {"optional", GM_CONFIG_CLIENTS_OPTIONAL},
+    {"require", GM_CONFIG_CLIENTS_REQUIRE},
+    {NULL, 0},
+};
+
 static const struct gm_option_choice off_or_on[] = {{"off", 0}, {"on", 1}, {NULL, 0}};
 
 static const struct gm_option options[] = {
@@ -28,9 +35,17 @@ static const struct gm_option options[] = {
      .argument = "PORT",
      .fallback = "8080",
      .group = "Listening",
-     .help = "Port for clients and agents, 0 for any free one",
+     .help = "Port for clients and agents, 0 for any free one, or off",
      .kind = GM_OPTION_PORT,
+     .flags = GM_OPTION_OFF,
      .offset = FIELD(http_port)},
+    {.flag = "https-port",
+     .argument = "PORT",
+     .shown = "off",
+     .help = "The same over TLS: https:// for clients, wss:// for agents",
+     .kind = GM_OPTION_PORT,
+     .flags = GM_OPTION_OFF,
+     .offset = FIELD(https_port)},
     {.flag = "metrics-port",
      .argument = "PORT",
      .fallback = "9090",
@@ -41,7 +56,7 @@ static const struct gm_option options[] = {
     {.flag = "health-port",
      .argument = "PORT",
      .shown = "the main port",
-     .help = "Port to which /health moves",
+     .help = "Port to which /health moves, without TLS",
      .kind = GM_OPTION_PORT,
      .flags = GM_OPTION_OFF,
      .offset = FIELD(health_port)},
@@ -57,6 +72,36 @@ static const struct gm_option options[] = {
      .shown = "random at each start",
      .help = "Name of this server in logs and towards agents",
      .offset = FIELD(server_id)},
+    {.flag = "tls-cert",
+     .argument = "FILE",
+     .group = "TLS (files are read again when they change)",
+     .help = "Certificate of the TLS port in PEM, followed by its intermediates",
+     .offset = FIELD(tls_cert)},
+    {.flag = "tls-key",
+     .argument = "FILE",
+     .help = "Its private key in PEM",
+     .offset = FIELD(tls_key)},
+    {.flag = "tls-dir",
+     .argument = "DIR",
+     .help = "Folder of pairs NAME.crt (or NAME.pem) and NAME.key: each serves the names in its "
+             "certificate. Other names get --tls-cert, or the first pair",
+     .offset = FIELD(tls_dir)},
+    {.flag = "tls-client-ca",
+     .argument = "FILE",
+     .help = "Certificates in PEM that sign those of clients and agents. The subject is passed on "
+             "as X-Forwarded-Client-Cert",
+     .offset = FIELD(tls_client_ca)},
+    {.flag = "tls-client-auth",
+     .argument = "none|optional|require",
+     .shown = "require with --tls-client-ca, else none",
+     .help = "Whether clients and agents on the TLS port are asked for a certificate",
+     .kind = GM_OPTION_CHOICE,
+     .choices = client_auth_names,
+     .offset = FIELD(tls_client_auth)},
+    {.flag = "allow-slow-tls",
+     .help = "Start also where AES is not done in hardware: TLS costs forty times as much there",
+     .kind = GM_OPTION_SWITCH,
+     .offset = FIELD(allow_slow_tls)},
     {.flag = "proxy-protocol",
      .argument = "off|on",
      .fallback = "off",
@@ -68,7 +113,7 @@ static const struct gm_option options[] = {
      .offset = FIELD(proxy_protocol)},
     {.flag = "trusted-proxies",
      .argument = "CIDR[,CIDR...]",
-     .shown = "unset: all of them",
+     .shown = "everybody's are kept",
      .help = "Clients whose X-Forwarded-* and Forwarded fields are kept and extended; those of "
              "others are replaced. none: nobody's are kept. Where it is set, only these may send a "
              "PROXY header",
@@ -172,8 +217,10 @@ const struct gm_option_program gm_server_program = {
     .name = "gimlet server",
     .summary =
         "Takes HTTP requests and agent links, and carries each request to an agent's backend.",
-    .epilogue = "Example:\n"
-                "  gimlet server --http-port 8080 --token-public-key-file gimlet.pub",
+    .epilogue = "Examples:\n"
+                "  gimlet server --http-port 8080 --token-public-key-file gimlet.pub\n"
+                "  gimlet server --http-port off --https-port 8443 --tls-cert cert.pem \\\n"
+                "                --tls-key key.pem --token-public-key-file gimlet.pub",
     .env_prefix = "GIMLET_SERVER_",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
@@ -217,6 +264,41 @@ static enum gm_option_result complete_proxies(struct gm_server_config *config,
                                           : "is not a network (10.0.0.0/8, 2001:db8::/32)");
 }
 
+/* What is wrong with the TLS options together, or NULL. Files are looked at when they are loaded.
+ */
+static const char *check_tls(const struct gm_server_config *config)
+{
+    bool any = config->tls_cert != NULL || config->tls_key != NULL || config->tls_dir != NULL ||
+               config->tls_client_ca != NULL || config->tls_client_auth != GM_CONFIG_CLIENTS_UNSAID;
+    bool asks = config->tls_client_auth == GM_CONFIG_CLIENTS_OPTIONAL ||
+                config->tls_client_auth == GM_CONFIG_CLIENTS_REQUIRE;
+    if (config->https_port < 0 && config->http_port < 0)
+        return "--http-port is off and there is no --https-port: nobody could connect";
+    if (config->https_port < 0 && any)
+        return "the --tls-* options are for --https-port, which is off: name a port";
+    if (config->tls_cert != NULL && config->tls_key == NULL)
+        return "--tls-cert needs --tls-key: the private key of that certificate";
+    if (config->tls_key != NULL && config->tls_cert == NULL)
+        return "--tls-key needs --tls-cert: the certificate of that key";
+    if (config->https_port >= 0 && config->tls_cert == NULL && config->tls_dir == NULL)
+        return "--https-port needs a certificate: --tls-cert and --tls-key, or --tls-dir";
+    if (asks && config->tls_client_ca == NULL)
+        return "--tls-client-auth needs --tls-client-ca: whose certificates are good?";
+    return NULL;
+}
+
+static enum gm_option_result complete_tls(struct gm_server_config *config,
+                                          struct gm_option_context *context)
+{
+    const char *wrong = check_tls(config);
+    if (wrong != NULL)
+        return gm_option_refuse(&gm_server_program, context, 2, "%s", wrong);
+    if (config->tls_client_auth == GM_CONFIG_CLIENTS_UNSAID)
+        config->tls_client_auth =
+            config->tls_client_ca != NULL ? GM_CONFIG_CLIENTS_REQUIRE : GM_CONFIG_CLIENTS_NONE;
+    return GM_OPTIONS_READY;
+}
+
 static enum gm_option_result complete(struct gm_server_config *config,
                                       struct gm_option_context *context)
 {
@@ -226,7 +308,8 @@ static enum gm_option_result complete(struct gm_server_config *config,
                                 "Configuration error: no key to check tokens with; one of "
                                 "--token-public-key-file, --token-public-key-dir and "
                                 "--token-public-key is required");
-    if (complete_proxies(config, context) != GM_OPTIONS_READY)
+    if (complete_tls(config, context) != GM_OPTIONS_READY ||
+        complete_proxies(config, context) != GM_OPTIONS_READY)
         return GM_OPTIONS_EXIT;
     if (config->server_id == NULL)
         config->server_id = random_id(&config->arena);

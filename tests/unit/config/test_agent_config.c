@@ -79,6 +79,7 @@ Test(agent_config, targets_are_completed)
         {"--target-url=10.0.0.1:99", "http://10.0.0.1:99"},
         {"--target-url=http://h:1/prefix", "http://h:1/prefix"},
         {"--target-url=HTTP://h", "HTTP://h"},
+        {"--target-url=https://h/p", "https://h/p"},
         {"--target-url= unix:/run/s.sock ", "unix:/run/s.sock"},
         {"--target-url=[::1]:80", "http://[::1]:80"},
     };
@@ -107,6 +108,59 @@ Test(agent_config, several_services)
     finish();
     cr_assert_eq(load(WORDS("--service=one=h:1", "--token=t"), NULL), GM_OPTIONS_READY);
     expect_service(0, "one", "http://h:1", NULL);
+    finish();
+}
+
+Test(agent_config, tls_to_the_server)
+{
+    char key[] = "GIMLET_AGENT_CLIENT_KEY=/k";
+    cr_assert_eq(load(WORDS("--token=t", "--server-url=wss://h", "--ca-file=/ca",
+                            "--server-name=gate.example", "--client-cert", "/c"),
+                      (char *[]){key, NULL}),
+                 GM_OPTIONS_READY, "%s", capture.err);
+    cr_assert_str_eq(config.server_url, "wss://h");
+    cr_assert_str_eq(config.tls.ca_file, "/ca");
+    cr_assert_str_eq(config.tls.server_name, "gate.example");
+    cr_assert_str_eq(config.tls.client_cert, "/c");
+    cr_assert_str_eq(config.tls.client_key, "/k");
+    cr_assert_not(config.tls.insecure);
+    cr_assert_null(config.services[0].tls.ca_file);
+    finish();
+    cr_assert_eq(
+        load(WORDS("--token=t", "--server-url=WSS://h:1/x", "--insecure-skip-verify"), NULL),
+        GM_OPTIONS_READY, "%s", capture.err);
+    cr_assert(config.tls.insecure);
+    cr_assert_null(config.tls.ca_file);
+    finish();
+}
+
+Test(agent_config, tls_to_backends)
+{
+    cr_assert_eq(load(WORDS("--token=t", "--target-url=https://h", "--backend-ca-file=/ca",
+                            "--backend-server-name=n", "--backend-client-cert=/c",
+                            "--backend-client-key=/k"),
+                      NULL),
+                 GM_OPTIONS_READY, "%s", capture.err);
+    const struct gm_agent_tls *tls = &config.services[0].tls;
+    cr_assert_str_eq(tls->ca_file, "/ca");
+    cr_assert_str_eq(tls->server_name, "n");
+    cr_assert_str_eq(tls->client_cert, "/c");
+    cr_assert_str_eq(tls->client_key, "/k");
+    finish();
+    cr_assert_eq(load(WORDS("--service=a=https://h/x,y,client-key=/k,1,ca-file=/c a,"
+                            "client-cert=/c,server-name=n,token-file=/t",
+                            "--service=b=https://h,insecure-skip-verify,token-file=/u"),
+                      NULL),
+                 GM_OPTIONS_READY, "%s", capture.err);
+    expect_service(0, "a", "https://h/x,y", "/t");
+    tls = &config.services[0].tls;
+    cr_assert_str_eq(tls->ca_file, "/c a");
+    cr_assert_str_eq(tls->server_name, "n");
+    cr_assert_str_eq(tls->client_cert, "/c");
+    cr_assert_str_eq(tls->client_key, "/k,1");
+    cr_assert_not(tls->insecure);
+    expect_service(1, "b", "https://h", "/u");
+    cr_assert(config.services[1].tls.insecure);
     finish();
 }
 
@@ -139,17 +193,17 @@ Test(agent_config, refusals)
          "--service of its own\n",
          2},
         {{"--service=h:1", NULL},
-         "gimlet agent: --service: \"h:1\" is not of the form NAME=TARGET[,token-file=FILE]\n",
+         "gimlet agent: --service: \"h:1\" is not of the form NAME=TARGET[,token-file=FILE,...]\n",
          2},
         {{"--service==h:1", NULL},
-         "gimlet agent: --service: \"=h:1\" is not of the form NAME=TARGET[,token-file=FILE]\n",
+         "gimlet agent: --service: \"=h:1\" is not of the form NAME=TARGET[,token-file=FILE,...]\n",
          2},
         {{"--service=a=", NULL},
-         "gimlet agent: --service: \"a=\" is not of the form NAME=TARGET[,token-file=FILE]\n",
+         "gimlet agent: --service: \"a=\" is not of the form NAME=TARGET[,token-file=FILE,...]\n",
          2},
         {{"--service=a=,token-file=x", NULL},
          "gimlet agent: --service: \"a=,token-file=x\" is not of the form "
-         "NAME=TARGET[,token-file=FILE]\n",
+         "NAME=TARGET[,token-file=FILE,...]\n",
          2},
         {{"--service=a=h,token-file=", NULL},
          "gimlet agent: --service: \"a=h,token-file=\" has an empty token-file\n",
@@ -157,13 +211,12 @@ Test(agent_config, refusals)
         {{"--service=a/b=h", NULL},
          "gimlet agent: --service: \"a/b=h\" has a / in its service name\n",
          2},
-        {{"--target-url=https://h", NULL},
-         "gimlet agent: --target-url: \"https://h\" asks for TLS to the backend, which is not "
-         "supported; use http:// or unix:\n",
+        {{"--target-url=https://:443", NULL},
+         "gimlet agent: --target-url: \"https://:443\" names no host\n",
          2},
         {{"--target-url=ftp://h", NULL},
-         "gimlet agent: --target-url: \"ftp://h\" is not a target: http://host[:port][/prefix] or "
-         "unix:/path is expected\n",
+         "gimlet agent: --target-url: \"ftp://h\" is not a target: http://host[:port][/prefix], "
+         "https://... or unix:/path is expected\n",
          2},
         {{"--target-url=unix:s", NULL},
          "gimlet agent: --target-url: \"unix:s\" is not a socket path: unix:/path is expected\n",
@@ -173,11 +226,45 @@ Test(agent_config, refusals)
          2},
         {{"--target-url=:80", NULL}, "gimlet agent: --target-url: \":80\" names no host\n", 2},
         {{"--server-url=http://h/agent", NULL},
-         "gimlet agent: --server-url: \"http://h/agent\" is not a ws:// URL\n",
+         "gimlet agent: --server-url: \"http://h/agent\" is not a ws:// or wss:// URL\n",
          2},
         {{"--server-url=wss://", NULL},
-         "gimlet agent: --server-url: \"wss://\" asks for TLS to the server, which is not "
-         "supported; use ws://\n",
+         "gimlet agent: --server-url: \"wss://\" is not a ws:// or wss:// URL\n",
+         2},
+        {{"--service=a=https://h,token-file=x,token-file=y", NULL},
+         "gimlet agent: --service: \"a=https://h,token-file=x,token-file=y\" names token-file "
+         "twice\n",
+         2},
+        {{"--service=a=https://h,cafile=x", NULL},
+         "gimlet agent: --service: \"a=https://h,cafile=x\" has a misspelt key; there are "
+         "token-file, ca-file, server-name, client-cert, client-key and insecure-skip-verify\n",
+         2},
+        {{"--service=a=https://h,ca-file", NULL},
+         "gimlet agent: --service: \"a=https://h,ca-file\" has a key without a value\n",
+         2},
+        {{"--service=a=https://h,insecure-skip-verify=0", NULL},
+         "gimlet agent: --service: \"a=https://h,insecure-skip-verify=0\" gives "
+         "insecure-skip-verify a value: it stands alone\n",
+         2},
+        {{"--service=a=h:1,ca-file=x", "--token=t", NULL},
+         "gimlet agent: --service a http://h:1: TLS options are given, but the URL asks for none: "
+         "they would protect nothing\n",
+         2},
+        {{"--service=a=h:1", "--backend-ca-file=x", "--token=t", NULL},
+         "gimlet agent: the --backend-* options are for --target-url: a --service has its own, "
+         "a=h:1,ca-file=FILE\n",
+         2},
+        {{"--server-url=ws://h", "--ca-file=x", "--token=t", NULL},
+         "gimlet agent: --server-url ws://h: TLS options are given, but the URL asks for none: "
+         "they would protect nothing\n",
+         2},
+        {{"--server-url=wss://h", "--client-cert=x", "--token=t", NULL},
+         "gimlet agent: --server-url wss://h: client-cert and client-key belong together: one of "
+         "them is missing\n",
+         2},
+        {{"--service=a=https://h,ca-file=x,insecure-skip-verify", "--token=t", NULL},
+         "gimlet agent: --service a https://h: ca-file and insecure-skip-verify exclude each "
+         "other: is the certificate checked?\n",
          2},
         {{"--reconnect-min=20s", "--token=t", NULL},
          "gimlet agent: --reconnect-min is longer than --reconnect-max\n",

@@ -36,6 +36,10 @@ Test(server_config, defaults)
     cr_assert_eq(load(WORDS("--token-public-key-file=k.pub"), NULL), GM_OPTIONS_READY);
     cr_assert_str_eq(config.listen_address, "*");
     cr_assert_eq(config.http_port, 8080);
+    cr_assert_eq(config.https_port, -1);
+    cr_assert_null(config.tls_cert);
+    cr_assert_eq(config.tls_client_auth, GM_CONFIG_CLIENTS_NONE);
+    cr_assert_not(config.allow_slow_tls);
     cr_assert_eq(config.metrics_port, 9090);
     cr_assert_eq(config.health_port, -1);
     cr_assert_eq(strspn(config.server_id, "0123456789abcdef"), 8);
@@ -64,6 +68,65 @@ Test(server_config, defaults)
     cr_assert_null(config.trusted_proxies_text);
     cr_assert_eq(config.trusted_proxies.count, 0);
     finish();
+}
+
+Test(server_config, tls)
+{
+    char cert[] = "GIMLET_SERVER_TLS_CERT=/c", key[] = "GIMLET_SERVER_TLS_KEY=/k";
+    char *environment[] = {cert, key, NULL};
+    cr_assert_eq(load(WORDS("--token-public-key=k", "--http-port=off", "--https-port=8443",
+                            "--tls-dir=/d", "--tls-client-ca=/ca"),
+                      environment),
+                 GM_OPTIONS_READY, "%s", capture.err);
+    cr_assert_eq(config.http_port, -1);
+    cr_assert_eq(config.https_port, 8443);
+    cr_assert_str_eq(config.tls_cert, "/c");
+    cr_assert_str_eq(config.tls_key, "/k");
+    cr_assert_str_eq(config.tls_dir, "/d");
+    cr_assert_str_eq(config.tls_client_ca, "/ca");
+    cr_assert_eq(config.tls_client_auth, GM_CONFIG_CLIENTS_REQUIRE);
+    finish();
+    static const struct {
+        const char *word;
+        int auth;
+    } auths[] = {{"--tls-client-auth=none", GM_CONFIG_CLIENTS_NONE},
+                 {"--tls-client-auth=Optional", GM_CONFIG_CLIENTS_OPTIONAL},
+                 {"--tls-client-auth=require", GM_CONFIG_CLIENTS_REQUIRE}};
+    for (size_t i = 0; i < sizeof auths / sizeof auths[0]; i++) {
+        cr_assert_eq(load(WORDS("--token-public-key=k", "--https-port=0", "--tls-dir=/d",
+                                "--tls-client-ca=/ca", auths[i].word),
+                          NULL),
+                     GM_OPTIONS_READY, "%s", capture.err);
+        cr_assert_eq(config.tls_client_auth, auths[i].auth);
+        finish();
+    }
+}
+
+Test(server_config, tls_that_cannot_be_meant)
+{
+    static const struct {
+        const char *words[4];
+        const char *part;
+    } cases[] = {
+        {{"--http-port=off", NULL}, "nobody could connect"},
+        {{"--tls-cert=/c", "--tls-key=/k", NULL}, "for --https-port, which is off"},
+        {{"--tls-client-auth=none", NULL}, "for --https-port, which is off"},
+        {{"--https-port=1", NULL}, "--https-port needs a certificate"},
+        {{"--https-port=1", "--tls-cert=/c", NULL}, "--tls-cert needs --tls-key"},
+        {{"--https-port=1", "--tls-dir=/d", "--tls-key=/k", NULL}, "--tls-key needs --tls-cert"},
+        {{"--https-port=1", "--tls-dir=/d", "--tls-client-auth=require", NULL},
+         "--tls-client-auth needs --tls-client-ca"},
+        {{"--https-port=1", "--tls-dir=/d", "--tls-client-auth=yes", NULL},
+         "--tls-client-auth: \"yes\" is not one of none, optional, require"},
+        {{"--https-port=x", NULL}, "is not a port (0 to 65535, or off)"},
+    };
+    char token[] = "GIMLET_SERVER_TOKEN_PUBLIC_KEY=k";
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        cr_assert_eq(load(cases[i].words, (char *[]){token, NULL}), GM_OPTIONS_EXIT);
+        cr_assert_not_null(strstr(capture.err, cases[i].part), "%s", capture.err);
+        cr_assert_eq(capture.context.exit_code, 2);
+        finish();
+    }
 }
 
 Test(server_config, proxies)
@@ -165,7 +228,8 @@ Test(server_config, unusable_values_are_refused)
          "gimlet server: --trusted-proxies: \"load-balancer.example.com\" is not a network "
          "(10.0.0.0/8, 2001:db8::/32)\n"},
         {"--log-format=xml", "gimlet server: --log-format: \"xml\" is not one of json, console\n"},
-        {"--http-port=off", "gimlet server: --http-port: \"off\" is not a port (0 to 65535)\n"},
+        {"--http-port=no",
+         "gimlet server: --http-port: \"no\" is not a port (0 to 65535, or off)\n"},
         {"--response-buffer-size=1",
          "gimlet server: unknown option --response-buffer-size (see gimlet server --help)\n"},
     };

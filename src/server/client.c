@@ -26,6 +26,7 @@
 static const struct gm_conn_ops client_ops;
 static void client_run(struct gm_client *client);
 static void client_expired(struct gm_timer *timer);
+static void client_expect_proxy(struct gm_client *client);
 static void client_evacuate(struct gm_holder *holder);
 
 static struct gm_client *client_of(struct gm_conn *conn)
@@ -60,14 +61,18 @@ void gm_client_accept(struct gm_server_ring *ctx, int fd, enum gm_client_face fa
     }
     client->ctx = ctx;
     client->face = (uint8_t)face;
-    client->state = GM_CLIENT_HEAD;
+    bool proxied = face == GM_FACE_PUBLIC && ctx->shared->config->proxy_protocol == 1;
+    client->state = proxied ? GM_CLIENT_PROXY : GM_CLIENT_HEAD;
     gm_list_push_back(&ctx->clients, &client->node);
     gm_list_init(&client->queue);
     gm_holder_init(&client->holder, client_evacuate);
     gm_timer_init(&client->timer, client_expired);
     client_deadline(client, ctx->shared->config->header_timeout_ns);
-    gm_conn_recv(&client->conn, GM_POOL_CLIENT, CLIENT_HEAD_GRANT);
     client->close_after = ctx->phase == GM_SERVER_DRAINING;
+    if (proxied)
+        client_expect_proxy(client);
+    else
+        gm_conn_recv(&client->conn, GM_POOL_CLIENT, CLIENT_HEAD_GRANT);
 }
 
 /* ---- Heads ---- */
@@ -104,6 +109,10 @@ static void client_abort(struct gm_client *client, bool reset)
 
 static void client_refuse(struct gm_client *client, struct gm_answer answer)
 {
+    if (client->state == GM_CLIENT_PROXY) {
+        client_abort(client, false); /* it has not said yet what it speaks */
+        return;
+    }
     client->close_after = true;
     gm_admit_answer(client, NULL, answer);
     client_close(client);
@@ -158,7 +167,7 @@ static bool client_gather(struct gm_client *client)
     return true;
 }
 
-/* The head of `len` bytes has been dealt with: input goes on behind it. */
+/* The head, or PROXY header, of `len` bytes has been dealt with: input goes on behind it. */
 static void client_head_used(struct gm_client *client, uint32_t len)
 {
     if (client->head == NULL) {
@@ -170,6 +179,13 @@ static void client_head_used(struct gm_client *client, uint32_t len)
     }
     client_head_drop(client);
     client->first_byte = false;
+}
+
+/* All that has come of the head under way; never without a byte of input. */
+static gm_slice client_front(const struct gm_client *client)
+{
+    return client->head != NULL ? (gm_slice){client->head->data, client->head_len, NULL}
+                                : gm_chain_front(&client->input);
 }
 
 static void client_parse_failed(struct gm_client *client, int error)
@@ -235,8 +251,7 @@ static bool client_take_head(struct gm_client *client)
     struct gm_http_request request;
     gm_http_request_init(&request, fields, GM_HTTP_FIELDS_MAX,
                          (uint32_t)client->ctx->shared->config->header_bytes);
-    gm_slice front = client->head != NULL ? (gm_slice){client->head->data, client->head_len, NULL}
-                                          : gm_chain_front(&client->input);
+    gm_slice front = client_front(client);
     size_t scanned = client->head_scanned;
     int len = gm_http_parse_request((const char *)front.data, front.len, &scanned, &request);
     client->head_scanned = (uint32_t)scanned;
@@ -248,6 +263,50 @@ static bool client_take_head(struct gm_client *client)
     }
     client->head_scanned = 0; /* a head that waits for its token is parsed again */
     return client_admit(client, &request, (uint32_t)len);
+}
+
+/* ---- PROXY headers ---- */
+
+static void client_refuse_proxy(struct gm_client *client, const char *problem)
+{
+    char from[INET6_ADDRSTRLEN];
+    (void)gm_peer_text(&client->peer, from);
+    gm_log_warn("connection closed: --proxy-protocol is on", GM_STR("problem", problem),
+                GM_STR("from", from));
+    client_abort(client, false);
+}
+
+static void client_expect_proxy(struct gm_client *client)
+{
+    const struct gm_server_config *config = client->ctx->shared->config;
+    gm_peer_learn(&client->peer, &client->conn, config);
+    if (config->trusted_proxies_text != NULL && !client->peer.trusted)
+        client_refuse_proxy(client, "it comes from none of --trusted-proxies");
+    else
+        gm_conn_recv(&client->conn, GM_POOL_CLIENT, GM_PROXY_HEADER_MAX);
+}
+
+/* True: something moved, look again. */
+static bool client_take_proxy(struct gm_client *client)
+{
+    if (client->head == NULL && client->input.count == 0)
+        return false;
+    gm_slice front = client_front(client);
+    struct gm_proxy_header header;
+    int len = gm_proxy_header_parse(front.data, front.len, &header);
+    if (len == 0)
+        return client_gather(client);
+    if (len < 0) {
+        client_refuse_proxy(client, len == -GM_E_NOT_FOUND ? "it begins without a PROXY header"
+                                    : len == -GM_E_LIMIT   ? "its PROXY header is too long"
+                                                           : "its PROXY header is malformed");
+        return false;
+    }
+    client_head_used(client, (uint32_t)len);
+    gm_peer_told(&client->peer, &header, client->ctx->shared->config);
+    client->state = GM_CLIENT_HEAD;
+    client_deadline(client, client->ctx->shared->config->header_timeout_ns);
+    return true;
 }
 
 /* ---- The run of a connection ---- */
@@ -276,6 +335,15 @@ static bool client_reads_answers(const struct gm_client *client)
 
 static void client_run(struct gm_client *client)
 {
+    while (client->state == GM_CLIENT_PROXY) {
+        if (!client_take_proxy(client))
+            break;
+    }
+    /* A connection that ends before its header, or without one, is a balancer's look at us. */
+    if (client->state == GM_CLIENT_PROXY && client->input_ended) {
+        client_abort(client, false);
+        return;
+    }
     while (client->state == GM_CLIENT_HEAD && client_reads_answers(client)) {
         if (!client_take_head(client))
             break;
@@ -468,6 +536,9 @@ static void client_expired(struct gm_timer *timer)
 {
     struct gm_client *client = GM_CONTAINER_OF(timer, struct gm_client, timer);
     switch ((enum gm_client_state)client->state) {
+    case GM_CLIENT_PROXY:
+        client_refuse_proxy(client, "its PROXY header did not come in time");
+        return;
     case GM_CLIENT_HEAD:
     case GM_CLIENT_VERIFY:
         if (client->first_byte)
@@ -495,7 +566,8 @@ void gm_client_verify_turn(struct gm_client *client)
 void gm_client_drain(struct gm_client *client)
 {
     client->close_after = true;
-    bool idle = client->state == GM_CLIENT_HEAD && !client->first_byte;
+    bool idle = client->state == GM_CLIENT_PROXY ||
+                (client->state == GM_CLIENT_HEAD && !client->first_byte);
     if (idle && gm_conn_queued(&client->conn) == 0)
         client_abort(client, false);
     else if (idle)

@@ -11,11 +11,13 @@
 #include "http/parser.h"
 #include "net/conn.h"
 #include "server/context.h"
+#include "server/peer.h"
 
 /* What a connection may ask for, by the listener it came through. */
 enum gm_client_face { GM_FACE_PUBLIC, GM_FACE_METRICS, GM_FACE_HEALTH };
 
 enum gm_client_state {
+    GM_CLIENT_PROXY,    /* --proxy-protocol: its header must come before anything else */
     GM_CLIENT_HEAD,     /* waiting for, or gathering, a request head */
     GM_CLIENT_VERIFY,   /* the head is whole; its token waits for a turn at RSA */
     GM_CLIENT_EXCHANGE, /* a request is under way */
@@ -40,6 +42,7 @@ struct gm_client {
     uint32_t answer_reserved;
     uint32_t head_len, head_scanned;
     uint32_t head_copied; /* of head_len: the front of `input`, copied and not yet taken off it */
+    struct gm_peer peer;
     uint8_t state, face;
     bool close_after; /* no further request on this connection */
     bool input_ended; /* the peer has sent FIN */

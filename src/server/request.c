@@ -2,15 +2,16 @@
  * field and never the gateway's own credential gets into a block. */
 #include "server/request.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <string.h>
 
 #include "codec/codec.h"
 #include "frame/head.h"
+#include "net/tls.h"
+#include "server/forwarded.h"
 
-/* What the gateway adds to a head: X-Forwarded-*, ids. */
-#define REQUEST_ADDED_BYTES 512u
+/* What the gateway adds to a head, but for the client's Host: X-Forwarded-*, Forwarded, ids. */
+#define REQUEST_ADDED_BYTES 640u
 
 static const char hex_digits[] = "0123456789abcdef";
 
@@ -64,7 +65,6 @@ static bool field_passes(const struct gm_http_field *field,
         return request->head->framing.upgrade != GM_HTTP_UPGRADE_NONE;
     case GM_HTTP_ID_AUTHORIZATION:
         return !request->strip_authorization;
-    case GM_HTTP_ID_X_FORWARDED_FOR:
     case GM_HTTP_ID_X_REQUEST_ID:
         return false;
     default:
@@ -72,44 +72,18 @@ static bool field_passes(const struct gm_http_field *field,
     }
 }
 
-static size_t peer_text(const struct gm_conn *conn, char out[INET6_ADDRSTRLEN])
+static struct gm_forwarded forwarded_of(struct gm_exchange *exchange,
+                                        const struct gm_http_request *head)
 {
-    union gm_addr peer;
-    gm_sock_peer(&conn->sock, &peer);
-    if (peer.base.sa_family == AF_INET) {
-        inet_ntop(AF_INET, &peer.in.sin_addr, out, INET6_ADDRSTRLEN);
-    } else if (peer.base.sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&peer.in6.sin6_addr)) {
-        inet_ntop(AF_INET, &peer.in6.sin6_addr.s6_addr[12], out, INET6_ADDRSTRLEN);
-    } else if (peer.base.sa_family == AF_INET6) {
-        inet_ntop(AF_INET6, &peer.in6.sin6_addr, out, INET6_ADDRSTRLEN);
-    } else {
-        memcpy(out, "unknown", sizeof "unknown");
-    }
-    return strlen(out);
-}
-
-static void put_forwarded(struct gm_head_writer *writer, const struct gm_exchange *exchange,
-                          const struct gm_http_request *head)
-{
-    char text[1024], peer[INET6_ADDRSTRLEN];
-    size_t len = 0, peer_len = peer_text(&exchange->client->conn, peer);
-    unsigned from = 0;
-    const struct gm_http_field *field;
-    while ((field = gm_http_fields_find(&head->fields, GM_HTTP_ID_X_FORWARDED_FOR, &from)) !=
-           NULL) {
-        if (field->value_len == 0 || len + field->value_len + 2 + peer_len > sizeof text)
-            continue;
-        memcpy(text + len, field->value, field->value_len);
-        memcpy(text + len + field->value_len, ", ", 2);
-        len += field->value_len + 2u;
-    }
-    memcpy(text + len, peer, peer_len);
-    put_field(writer, GM_HTTP_LIT("X-Forwarded-For"), (struct gm_http_span){text, len + peer_len});
-    if (!gm_http_fields_has(&head->fields, GM_HTTP_ID_X_FORWARDED_PROTO))
-        put_field(writer, GM_HTTP_LIT("X-Forwarded-Proto"), GM_HTTP_LIT("http"));
-    if (!gm_http_fields_has(&head->fields, GM_HTTP_ID_X_FORWARDED_HOST) && head->host.len > 0) {
-        put_field(writer, GM_HTTP_LIT("X-Forwarded-Host"), head->host);
-    }
+    struct gm_client *client = exchange->client;
+    const struct gm_server_config *config = exchange->ctx->shared->config;
+    gm_peer_learn(&client->peer, &client->conn, config);
+    return (struct gm_forwarded){
+        .peer = &client->peer,
+        .head = head,
+        .judged = config->trusted_proxies_text != NULL,
+        .tls = gm_conn_tls(&client->conn) != NULL,
+    };
 }
 
 /* W3C trace context: a request without one starts a trace; "00" flags: whether it is sampled is for
@@ -161,7 +135,7 @@ static struct gm_head_request block_head(const struct gm_exchange_request *reque
 static size_t block_bound(const struct gm_exchange_request *request)
 {
     size_t bound = GM_MUX_OPEN_ROOM + GM_MUX_TAIL_ROOM + GM_HEAD_REQUEST_LEN + REQUEST_ADDED_BYTES;
-    bound += request->head->method.len + request->head->host.len * 2 + request->prefix.len +
+    bound += request->head->method.len + request->head->host.len * 3 + request->prefix.len +
              request->target.len;
     for (uint16_t i = 0; i < request->head->fields.count; i++) {
         bound +=
@@ -183,12 +157,13 @@ static int encode(struct gm_exchange *exchange, const struct gm_exchange_request
     struct gm_head_request block = block_head(request, target);
     gm_head_write_request(&writer, buf->data + GM_MUX_OPEN_ROOM,
                           buf->size - GM_MUX_OPEN_ROOM - GM_MUX_TAIL_ROOM, &block);
+    struct gm_forwarded way = forwarded_of(exchange, request->head);
     for (uint16_t i = 0; i < fields->count; i++) {
-        if (field_passes(&fields->list[i], request))
+        if (field_passes(&fields->list[i], request) && gm_forwarded_passes(&way, &fields->list[i]))
             put_field(&writer, gm_http_field_name(&fields->list[i]),
                       gm_http_field_value(&fields->list[i]));
     }
-    put_forwarded(&writer, exchange, request->head);
+    gm_forwarded_write(&way, &writer);
     put_field(&writer, GM_HTTP_LIT("X-Request-Id"),
               (struct gm_http_span){exchange->request_id, exchange->request_id_len});
     put_trace(&writer, ring, request->head);

@@ -3,8 +3,9 @@
  * Pure: ciphertext comes in by a chain and goes out by a chain, both the caller's, and so is the
  * memory; between calls a session holds no slice, so that it may move from ring to ring. The
  * handshake is wolfSSL's; then its keys are taken over (tls/record.h), its state is freed and
- * records are ours. Where the library cannot give its keys up, or GM_TLS_REFERENCE asks for it,
- * records stay wolfSSL's (the reference that ours is tested against). */
+ * records are ours. Where our records cannot do the cipher (a system library without AES-GCM piece
+ * by piece), or gm_tls_set_reference asks for it, they stay wolfSSL's: the reference that ours are
+ * tested against. */
 #ifndef GM_TLS_SESSION_H
 #define GM_TLS_SESSION_H
 
@@ -21,6 +22,9 @@ struct gm_tls_io {
     struct gm_chain *plain;  /* opened: calls append */
     struct gm_tls_sink sink; /* to be sent: calls append to sink.out */
 };
+
+/* Sessions made from now on leave records to wolfSSL. Any thread. */
+void gm_tls_set_reference(bool reference);
 
 /* Takes a reference of the context for itself. NULL: out of memory. */
 struct gm_tls *gm_tls_accept(struct gm_tls_server *server) GM_WARN_UNUSED;
@@ -53,6 +57,10 @@ ssize_t gm_tls_seal(struct gm_tls *tls, struct gm_chain *plain, size_t max,
                     const struct gm_tls_sink *sink) GM_WARN_UNUSED;
 /* Queues close_notify, once; nothing is sealed afterwards. 0 or -GM_E_NOMEM. */
 int gm_tls_close_notify(struct gm_tls *tls, const struct gm_tls_sink *sink);
+
+/* TLS 1.3: our direction goes on with new keys (KeyUpdate); `ask`: the peer is to renew its own as
+ * well. Sealing does so by itself at GM_TLS_REKEY_RECORDS. 0, -GM_E_NOMEM, -GM_E_TLS (TLS 1.2). */
+int gm_tls_rekey(struct gm_tls *tls, bool ask, const struct gm_tls_sink *sink) GM_WARN_UNUSED;
 
 /* What was agreed on; for logs, metrics and headers. Texts live as long as the session. */
 struct gm_tls_facts {

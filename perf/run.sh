@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Performance scenarios, side by side with peers. How to read them: perf/README.md.
 #
-#   perf/run.sh smoke [--quick] [--io auto|uring|epoll] [--seconds N] [--rounds N]
+#   perf/run.sh smoke|tls [--quick] [--io auto|uring|epoll] [--seconds N] [--rounds N]
+#   perf/run.sh tls [--only idle|small|bulk|handshakes]...
 #
 # Builds build/ (release) unless GIMLET_BIN names a program. Prints a table, and last a line of JSON.
 # Exit code 1: a request failed.
@@ -10,8 +11,10 @@ cd "$(dirname "$0")/.."
 export PATH=/usr/bin:/bin:/usr/sbin:/sbin:$PATH LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
 
 scenario=${1:-}
-[ "$scenario" = smoke ] || { sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2; }
-shift
+case $scenario in
+    smoke | tls) shift ;;
+    *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+esac
 
 sh deploy/packages.sh perf
 ulimit -n "$(ulimit -Hn)" || true
@@ -19,11 +22,11 @@ if [ -z "${GIMLET_BIN:-}" ]; then
     wolfssl=bundled
     subprojects/fill-cache.sh wolfssl >/dev/null 2>&1 || wolfssl=system
     if [ $wolfssl = system ]; then
-        echo "perf: the bundled wolfSSL cannot be had here: tokens cost more with the system's" >&2
+        echo "perf: the bundled wolfSSL cannot be had here: tokens and TLS cost more with the system's" >&2
         sh deploy/packages.sh system-wolfssl
     fi
     [ -f build/build.ninja ] || meson setup build -Dwolfssl=$wolfssl >/dev/null
     ninja -C build gimlet >/dev/null || { echo "perf: the build fails: ninja -C build" >&2; exit 1; }
     GIMLET_BIN=build/gimlet
 fi
-exec /usr/bin/python3 perf/smoke.py "$GIMLET_BIN" "$@"
+exec /usr/bin/python3 "perf/$scenario.py" "$GIMLET_BIN" "$@"

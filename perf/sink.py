@@ -1,15 +1,19 @@
 #!/usr/bin/python3
-"""A backend that swallows uploads as fast as the kernel gives them: sink.py PORT. Counted bodies only, keep-alive."""
+"""A backend that swallows uploads as fast as the kernel gives them: sink.py PORT [TLS-PORT CERTIFICATE KEY].
+
+Counted bodies only, keep-alive. With four arguments a second port speaks TLS.
+"""
 import re
 import socket
+import ssl
 import sys
 import threading
 
 
-def serve(peer: socket.socket):
+def serve(peer: socket.socket, context: "ssl.SSLContext | None"):
     buffer = bytearray(1 << 22)
     head = b""
-    with peer:
+    with (context.wrap_socket(peer, server_side=True) if context else peer) as peer:
         while True:
             while (end := head.find(b"\r\n\r\n")) < 0:
                 data = peer.recv(65536)
@@ -29,11 +33,19 @@ def serve(peer: socket.socket):
             peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
 
-def main():
-    listener = socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=64)
+def listen(port: int, context: "ssl.SSLContext | None"):
+    listener = socket.create_server(("127.0.0.1", port), backlog=64)
     while True:
         peer, _ = listener.accept()
-        threading.Thread(target=serve, args=(peer,), daemon=True).start()
+        threading.Thread(target=serve, args=(peer, context), daemon=True).start()
+
+
+def main():
+    if len(sys.argv) > 2:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(sys.argv[3], sys.argv[4])
+        threading.Thread(target=listen, args=(int(sys.argv[2]), context), daemon=True).start()
+    listen(int(sys.argv[1]), None)
 
 
 if __name__ == "__main__":

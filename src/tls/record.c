@@ -292,8 +292,10 @@ static bool opening_begin(struct opening *o, const struct gm_tls_flow *flow,
     o->text_len = o->content_len = o->record_len - o->before - GM_TLS_TAG_BYTES;
     if (o->text_len > GM_TLS_PAYLOAD_MAX + inner || flow->sequence == UINT64_MAX)
         return false;
-    /* TLS 1.3 puts no meaning into the outer version, and its type is always application data. */
-    if (inner ? header[0] != GM_TLS_DATA : header[2] != (GM_TLS_1_2 & 0xff))
+    /* TLS 1.3 gives the outer version no meaning but authenticates it, and its outer type is always
+     * application data; what TLS 1.2 authenticates has our version, whatever the header says. */
+    bool ours = header[1] == GM_TLS_1_2 >> 8 && header[2] == (GM_TLS_1_2 & 0xff);
+    if (inner ? header[0] != GM_TLS_DATA : !ours)
         return false;
     walk_read(&o->walk, header + GM_TLS_HEADER_BYTES, o->before - GM_TLS_HEADER_BYTES);
     make_head(flow, header, o->text_len, &o->head);

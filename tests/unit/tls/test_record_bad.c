@@ -295,8 +295,11 @@ Test(record_bad, another_version_in_the_header_is_refused)
     for (unsigned suite = 0; suite < WORLD_SUITES; suite++) {
         struct gm_tls_flow *flow = world_flow(world_version(suite), world_cipher(suite));
         uint32_t len = seal_message(flow, record, "3.1", 3);
-        record[2] = 1;
-        cr_assert_eq(open_at(suite, 0, len), -GM_E_TLS_RECORD);
+        for (unsigned byte = 1; byte <= 2; byte++) {
+            record[byte] ^= 2;
+            cr_assert_eq(open_at(suite, 0, len), -GM_E_TLS_RECORD);
+            record[byte] ^= 2;
+        }
         gm_tls_flow_free(flow);
     }
 }

@@ -7,9 +7,10 @@
 
 #include "tls/aead.h"
 
-#define BLOCK  4096u
-#define SEGS   64u
-#define TARGET 0.15 /* seconds per figure */
+#define BLOCK   4096u
+#define SEGS    64u
+#define WINDOWS 8u
+#define WINDOW  0.01 /* seconds */
 
 static _Alignas(16) uint8_t block_bytes[8][BLOCK];
 static struct gm_buf block_bufs[8];
@@ -67,53 +68,67 @@ static void pass(struct gm_tls_flow *const flows[2], struct gm_seg_pool *segs, u
     spent[1] += end - middle;
 }
 
+/* The best of several windows: the machine is not ours alone. */
 static void measure_records(enum gm_tls_version version, enum gm_tls_cipher cipher, uint32_t len)
 {
     struct gm_tls_keys keys = keys_of(version, cipher);
     struct gm_tls_flow *flows[2] = {gm_tls_flow_new(&keys), gm_tls_flow_new(&keys)};
     struct gm_seg_pool segs;
     gm_seg_pool_init(&segs, seg_memory, sizeof seg_memory);
-    double spent[2] = {0, 0}, clock = seconds();
+    double best[2] = {1, 1}, clock = seconds();
     for (int i = 0; i < 1000; i++)
         (void)seconds();
     clock = (seconds() - clock) / 1000;
-    unsigned rounds = 0;
-    for (; spent[0] + spent[1] < TARGET; rounds++)
-        pass(flows, &segs, len, spent);
-    printf("  %5u bytes: seal %7.0f ns, open %7.0f ns\n", len, (spent[0] / rounds - clock) * 1e9,
-           (spent[1] / rounds - clock) * 1e9);
+    for (unsigned window = 0; window < WINDOWS; window++) {
+        double spent[2] = {0, 0};
+        unsigned rounds = 0;
+        for (; spent[0] + spent[1] < WINDOW; rounds++)
+            pass(flows, &segs, len, spent);
+        for (unsigned i = 0; i < 2; i++)
+            best[i] = spent[i] / rounds < best[i] ? spent[i] / rounds : best[i];
+    }
+    printf("  %5u bytes: seal %7.0f ns, open %7.0f ns\n", len, (best[0] - clock) * 1e9,
+           (best[1] - clock) * 1e9);
     gm_tls_flow_free(flows[0]);
     gm_tls_flow_free(flows[1]);
 }
 
 /* `pieces` 0: in one go. */
-static double cipher_ns(struct gm_tls_aead *aead, uint32_t len, uint32_t pieces)
+static void cipher_once(struct gm_tls_aead *aead, uint32_t len, uint32_t pieces)
 {
     static uint8_t out[GM_TLS_PAYLOAD_MAX + 16];
     struct gm_tls_aead_head head = {.aad_len = GM_TLS_HEADER_BYTES};
     struct gm_tls_aead_run run;
     uint8_t tag[GM_TLS_TAG_BYTES];
-    unsigned rounds = 0;
-    double start = seconds(), spent = 0;
-    for (; spent < TARGET; rounds++) {
-        head.nonce[11]++;
-        int bad = 0;
-        if (pieces == 0) {
-            memcpy(out, payload, len);
-            bad = gm_tls_aead_seal_whole(aead, &head, out, len, tag);
-        } else {
-            bad = gm_tls_aead_begin(&run, aead, &head, true);
-            uint32_t step = len / pieces;
-            for (uint32_t at = 0; at < len; at += step)
-                bad |= gm_tls_aead_seal(&run, out + at, payload + at,
-                                        len - at < step ? len - at : step);
-            bad |= gm_tls_aead_tag(&run, tag);
-        }
-        if (bad != 0)
-            abort();
-        spent = seconds() - start;
+    int bad;
+    if (pieces == 0) {
+        memcpy(out, payload, len);
+        bad = gm_tls_aead_seal_whole(aead, &head, out, len, tag);
+    } else {
+        bad = gm_tls_aead_begin(&run, aead, &head, true);
+        uint32_t step = len / pieces;
+        for (uint32_t at = 0; at < len; at += step)
+            bad |=
+                gm_tls_aead_seal(&run, out + at, payload + at, len - at < step ? len - at : step);
+        bad |= gm_tls_aead_tag(&run, tag);
     }
-    return spent / rounds * 1e9;
+    if (bad != 0)
+        abort();
+}
+
+static double cipher_ns(struct gm_tls_aead *aead, uint32_t len, uint32_t pieces)
+{
+    double best = 1;
+    for (unsigned window = 0; window < WINDOWS; window++) {
+        unsigned rounds = 0;
+        double start = seconds(), spent = 0;
+        for (; spent < WINDOW; rounds++) {
+            cipher_once(aead, len, pieces);
+            spent = seconds() - start;
+        }
+        best = spent / rounds < best ? spent / rounds : best;
+    }
+    return best * 1e9;
 }
 
 int main(void)
@@ -125,6 +140,8 @@ int main(void)
     for (unsigned c = 0; c < 3; c++) {
         struct gm_tls_aead aead;
         struct gm_tls_keys keys = keys_of(GM_TLS_1_3, c);
+        if (!gm_tls_record_has(c))
+            continue;
         if (gm_tls_aead_init(&aead, c, keys.key) != 0)
             return 1;
         printf("%s\n", names[c]);

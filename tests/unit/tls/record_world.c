@@ -7,7 +7,7 @@
 
 #include "tls/aead.h"
 
-static struct world *current;
+static struct rec_world *current;
 static uint32_t random_state = 2463534242u;
 
 static void on_free(struct gm_buf_home *home, struct gm_buf *buf)
@@ -17,36 +17,36 @@ static void on_free(struct gm_buf_home *home, struct gm_buf *buf)
     free(buf->data);
     free(buf);
 }
-static struct gm_buf_home world_home = {.ring = GM_RING_NONE, .on_free = on_free};
+static struct gm_buf_home rec_home = {.ring = GM_RING_NONE, .on_free = on_free};
 
-static struct gm_buf *make_buf(struct world *world, uint32_t size)
+static struct gm_buf *make_buf(struct rec_world *world, uint32_t size)
 {
     struct gm_buf *buf = calloc(1, sizeof *buf);
-    *buf = (struct gm_buf){.data = malloc(size), .size = size, .refs = 1, .home = &world_home};
+    *buf = (struct gm_buf){.data = malloc(size), .size = size, .refs = 1, .home = &rec_home};
     world->live++;
     return buf;
 }
 
 static struct gm_buf *take_block(void *arg)
 {
-    struct world *world = arg;
+    struct rec_world *world = arg;
     if (world->blocks_left == 0)
         return NULL;
     world->blocks_left--;
     return make_buf(world, world->block_bytes);
 }
 
-void world_begin(struct world *world, uint32_t block_bytes)
+void rec_begin(struct rec_world *world, uint32_t block_bytes)
 {
-    *world = (struct world){.block_bytes = block_bytes, .blocks_left = UINT32_MAX};
-    world->memory = malloc(WORLD_SEGS * sizeof(struct gm_seg));
-    gm_seg_pool_init(&world->segs, world->memory, WORLD_SEGS * sizeof(struct gm_seg));
+    *world = (struct rec_world){.block_bytes = block_bytes, .blocks_left = UINT32_MAX};
+    world->memory = malloc(REC_SEGS * sizeof(struct gm_seg));
+    gm_seg_pool_init(&world->segs, world->memory, REC_SEGS * sizeof(struct gm_seg));
     world->sink = (struct gm_tls_sink){
         .out = &world->wire, .segs = &world->segs, .block = take_block, .arg = world};
     current = world;
 }
 
-void world_end(struct world *world)
+void rec_end(struct rec_world *world)
 {
     gm_chain_clear(&world->wire, &world->segs);
     gm_chain_clear(&world->plain, &world->segs);
@@ -55,7 +55,7 @@ void world_end(struct world *world)
     free(world->memory);
 }
 
-struct gm_seg *world_take_segs(struct world *world, uint32_t left)
+struct gm_seg *world_take_segs(struct rec_world *world, uint32_t left)
 {
     struct gm_seg *taken = NULL;
     while (world->segs.free_count > left) {
@@ -68,7 +68,7 @@ struct gm_seg *world_take_segs(struct world *world, uint32_t left)
     return taken;
 }
 
-void world_give_segs(struct world *world, struct gm_seg *taken)
+void world_give_segs(struct rec_world *world, struct gm_seg *taken)
 {
     while (taken != NULL) {
         struct gm_seg *next = taken->next;
@@ -79,7 +79,7 @@ void world_give_segs(struct world *world, struct gm_seg *taken)
     }
 }
 
-void world_push(struct world *world, struct gm_chain *chain, const void *bytes, uint32_t len)
+void rec_push(struct rec_world *world, struct gm_chain *chain, const void *bytes, uint32_t len)
 {
     if (len == 0)
         return;
@@ -88,25 +88,25 @@ void world_push(struct world *world, struct gm_chain *chain, const void *bytes, 
     cr_assert_eq(gm_chain_push(chain, &world->segs, (gm_slice){buf->data, len, buf}), 0);
 }
 
-void world_push_cut(struct world *world, struct gm_chain *chain, const uint8_t *bytes,
+void world_push_cut(struct rec_world *world, struct gm_chain *chain, const uint8_t *bytes,
                     const uint32_t len_and_cut[2])
 {
-    world_push(world, chain, bytes, len_and_cut[1]);
-    world_push(world, chain, bytes + len_and_cut[1], len_and_cut[0] - len_and_cut[1]);
+    rec_push(world, chain, bytes, len_and_cut[1]);
+    rec_push(world, chain, bytes + len_and_cut[1], len_and_cut[0] - len_and_cut[1]);
 }
 
-void world_push_random(struct world *world, struct gm_chain *chain, const uint8_t *bytes,
+void world_push_random(struct rec_world *world, struct gm_chain *chain, const uint8_t *bytes,
                        const uint32_t len_and_most[2])
 {
     for (uint32_t at = 0, step; at < len_and_most[0]; at += step) {
         uint32_t rest = len_and_most[0] - at;
-        step = 1 + world_random() % len_and_most[1];
+        step = 1 + rec_random() % len_and_most[1];
         step = step < rest ? step : rest;
-        world_push(world, chain, bytes + at, step);
+        rec_push(world, chain, bytes + at, step);
     }
 }
 
-uint32_t world_read(const struct gm_chain *chain, uint8_t *out, uint32_t max)
+uint32_t rec_read(const struct gm_chain *chain, uint8_t *out, uint32_t max)
 {
     uint32_t len = 0;
     for (const struct gm_seg *seg = chain->head; seg != NULL; seg = seg->next) {
@@ -121,7 +121,7 @@ uint32_t world_read(const struct gm_chain *chain, uint8_t *out, uint32_t max)
     return len;
 }
 
-uint32_t world_random(void)
+uint32_t rec_random(void)
 {
     random_state ^= random_state << 13;
     random_state ^= random_state >> 17;
@@ -129,10 +129,10 @@ uint32_t world_random(void)
     return random_state;
 }
 
-void world_fill(uint8_t *bytes, uint32_t len)
+void rec_fill(uint8_t *bytes, uint32_t len)
 {
     for (uint32_t i = 0; i < len; i++)
-        bytes[i] = (uint8_t)(world_random() >> 11);
+        bytes[i] = (uint8_t)(rec_random() >> 11);
 }
 
 static int digit(char c)
@@ -142,7 +142,7 @@ static int digit(char c)
     return at == NULL ? -1 : (int)(at - digits);
 }
 
-uint32_t world_hex(const char *text, uint8_t *out, uint32_t max)
+uint32_t rec_hex(const char *text, uint8_t *out, uint32_t max)
 {
     uint32_t len = 0;
     for (; *text != '\0'; text++) {
@@ -156,7 +156,7 @@ uint32_t world_hex(const char *text, uint8_t *out, uint32_t max)
     return len;
 }
 
-struct gm_tls_keys world_keys(enum gm_tls_version version, enum gm_tls_cipher cipher)
+struct gm_tls_keys rec_keys(enum gm_tls_version version, enum gm_tls_cipher cipher)
 {
     struct gm_tls_keys keys = {.version = version, .cipher = cipher};
     keys.secret_len = cipher == GM_TLS_AES_256_GCM ? 48 : 32;
@@ -169,17 +169,17 @@ struct gm_tls_keys world_keys(enum gm_tls_version version, enum gm_tls_cipher ci
     return keys;
 }
 
-struct gm_tls_flow *world_flow(enum gm_tls_version version, enum gm_tls_cipher cipher)
+struct gm_tls_flow *rec_flow(enum gm_tls_version version, enum gm_tls_cipher cipher)
 {
-    struct gm_tls_keys keys = world_keys(version, cipher);
+    struct gm_tls_keys keys = rec_keys(version, cipher);
     struct gm_tls_flow *flow = gm_tls_flow_new(&keys);
     cr_assert_not_null(flow);
     return flow;
 }
 
-uint32_t world_forge(const struct world_text *text, uint8_t *record)
+uint32_t rec_forge(const struct rec_text *text, uint8_t *record)
 {
-    struct gm_tls_keys keys = world_keys(text->version, text->cipher);
+    struct gm_tls_keys keys = rec_keys(text->version, text->cipher);
     bool explicit = text->version == GM_TLS_1_2 && text->cipher != GM_TLS_CHACHA20_POLY1305;
     uint32_t at = GM_TLS_HEADER_BYTES + (explicit ? 8 : 0);
     uint32_t body = at - GM_TLS_HEADER_BYTES + text->len + GM_TLS_TAG_BYTES;
@@ -209,12 +209,19 @@ uint32_t world_forge(const struct world_text *text, uint8_t *record)
     return GM_TLS_HEADER_BYTES + body;
 }
 
-enum gm_tls_version world_version(unsigned suite)
+unsigned rec_next(unsigned suite)
+{
+    while (suite < REC_SUITES && !gm_tls_record_has(rec_cipher(suite)))
+        suite++;
+    return suite;
+}
+
+enum gm_tls_version rec_version(unsigned suite)
 {
     return suite < 3 ? GM_TLS_1_2 : GM_TLS_1_3;
 }
 
-enum gm_tls_cipher world_cipher(unsigned suite)
+enum gm_tls_cipher rec_cipher(unsigned suite)
 {
     return (enum gm_tls_cipher)(suite % 3);
 }

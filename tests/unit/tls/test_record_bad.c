@@ -16,13 +16,13 @@ static int open_at(unsigned suite, uint64_t sequence, uint32_t len)
 {
     int results[2];
     for (unsigned pieces = 1; pieces <= 2; pieces++) {
-        struct world world;
-        world_begin(&world, 4096);
-        struct gm_tls_keys keys = world_keys(world_version(suite), world_cipher(suite));
+        struct rec_world world;
+        rec_begin(&world, 4096);
+        struct gm_tls_keys keys = rec_keys(rec_version(suite), rec_cipher(suite));
         keys.sequence = sequence;
         struct gm_tls_flow *flow = gm_tls_flow_new(&keys);
         if (pieces == 1)
-            world_push(&world, &world.wire, record, len);
+            rec_push(&world, &world.wire, record, len);
         else
             world_push_cut(&world, &world.wire, record, (uint32_t[]){len, len / 2});
         results[pieces - 1] = gm_tls_record_open(flow, &world.wire, &world.plain, &world.segs);
@@ -30,7 +30,7 @@ static int open_at(unsigned suite, uint64_t sequence, uint32_t len)
         if (results[pieces - 1] < 0)
             cr_assert_eq(world.plain.bytes, 0);
         gm_tls_flow_free(flow);
-        world_end(&world);
+        rec_end(&world);
     }
     cr_assert_eq(results[0], results[1]);
     return results[0];
@@ -39,42 +39,42 @@ static int open_at(unsigned suite, uint64_t sequence, uint32_t len)
 /* Forges a record of `len` bytes of `text` and opens it. */
 static int open_text(unsigned suite, uint8_t outer, uint32_t len)
 {
-    struct world_text forged = {.version = world_version(suite),
-                                .cipher = world_cipher(suite),
-                                .sequence = 5,
-                                .outer = outer,
-                                .bytes = text,
-                                .len = len};
-    return open_at(suite, 5, world_forge(&forged, record));
+    struct rec_text forged = {.version = rec_version(suite),
+                              .cipher = rec_cipher(suite),
+                              .sequence = 5,
+                              .outer = outer,
+                              .bytes = text,
+                              .len = len};
+    return open_at(suite, 5, rec_forge(&forged, record));
 }
 
 /* Seals a message by the book; returns its length. */
 static uint32_t seal_message(struct gm_tls_flow *flow, uint8_t *out, const void *message,
                              uint32_t len)
 {
-    struct world world;
-    world_begin(&world, 64);
-    world_push(&world, &world.plain, message, len);
+    struct rec_world world;
+    rec_begin(&world, 64);
+    rec_push(&world, &world.plain, message, len);
     cr_assert_eq(gm_tls_record_seal(flow, GM_TLS_DATA, &world.plain, len, &world.sink), 0);
-    uint32_t sealed = world_read(&world.wire, out, ROOM);
-    world_end(&world);
+    uint32_t sealed = rec_read(&world.wire, out, ROOM);
+    rec_end(&world);
     return sealed;
 }
 
 static int length_of(const uint8_t *bytes, uint32_t len)
 {
-    struct world world;
-    world_begin(&world, 64);
+    struct rec_world world;
+    rec_begin(&world, 64);
     world_push_random(&world, &world.wire, bytes, (uint32_t[]){len, 2});
     int result = gm_tls_record_length(&world.wire);
-    world_end(&world);
+    rec_end(&world);
     return result;
 }
 
 Test(record_bad, no_flipped_bit_goes_unnoticed)
 {
-    for (unsigned suite = 0; suite < WORLD_SUITES; suite++) {
-        struct gm_tls_flow *flow = world_flow(world_version(suite), world_cipher(suite));
+    for (unsigned suite = rec_next(0); suite < REC_SUITES; suite = rec_next(suite + 1)) {
+        struct gm_tls_flow *flow = rec_flow(rec_version(suite), rec_cipher(suite));
         uint32_t len = seal_message(flow, record, "nineteen bytes long", 19);
         cr_assert_eq(open_at(suite, 0, len), GM_TLS_DATA);
         for (uint32_t bit = 0; bit < len * 8; bit++) {
@@ -97,8 +97,8 @@ Test(record_bad, no_flipped_bit_goes_unnoticed)
 /* Cut at every length, its header telling the truth about it. */
 Test(record_bad, what_is_cut_short_is_refused)
 {
-    for (unsigned suite = 0; suite < WORLD_SUITES; suite++) {
-        struct gm_tls_flow *flow = world_flow(world_version(suite), world_cipher(suite));
+    for (unsigned suite = rec_next(0); suite < REC_SUITES; suite = rec_next(suite + 1)) {
+        struct gm_tls_flow *flow = rec_flow(rec_version(suite), rec_cipher(suite));
         uint32_t len = seal_message(flow, record, "nineteen bytes long", 19);
         for (uint32_t cut = 6; cut < len; cut++) {
             record[3] = 0;
@@ -111,8 +111,8 @@ Test(record_bad, what_is_cut_short_is_refused)
 
 Test(record_bad, what_is_repeated_skipped_or_swapped_is_refused)
 {
-    for (unsigned suite = 0; suite < WORLD_SUITES; suite++) {
-        struct gm_tls_flow *flow = world_flow(world_version(suite), world_cipher(suite));
+    for (unsigned suite = rec_next(0); suite < REC_SUITES; suite = rec_next(suite + 1)) {
+        struct gm_tls_flow *flow = rec_flow(rec_version(suite), rec_cipher(suite));
         for (uint64_t sent = 0; sent < 3; sent++) {
             uint32_t len = seal_message(flow, record, "again", 5);
             for (uint64_t expected = 0; expected < 4; expected++)
@@ -125,13 +125,13 @@ Test(record_bad, what_is_repeated_skipped_or_swapped_is_refused)
 
 Test(record_bad, another_key_salt_or_cipher_is_refused)
 {
-    for (unsigned suite = 0; suite < WORLD_SUITES; suite++) {
-        struct gm_tls_flow *flow = world_flow(world_version(suite), world_cipher(suite));
+    for (unsigned suite = rec_next(0); suite < REC_SUITES; suite = rec_next(suite + 1)) {
+        struct gm_tls_flow *flow = rec_flow(rec_version(suite), rec_cipher(suite));
         uint32_t len = seal_message(flow, record, "for the other", 13);
         gm_tls_flow_free(flow);
-        for (unsigned other = 0; other < WORLD_SUITES; other++)
+        for (unsigned other = rec_next(0); other < REC_SUITES; other = rec_next(other + 1))
             cr_assert_eq(open_at(other, 0, len), other == suite ? GM_TLS_DATA : -GM_E_TLS_RECORD);
-        struct gm_tls_keys keys = world_keys(world_version(suite), world_cipher(suite));
+        struct gm_tls_keys keys = rec_keys(rec_version(suite), rec_cipher(suite));
         keys.iv[0] ^= 1;
         flow = gm_tls_flow_new(&keys);
         len = seal_message(flow, record, "for the other", 13);
@@ -144,8 +144,8 @@ Test(record_bad, another_key_salt_or_cipher_is_refused)
  * none for padding beyond. */
 Test(record_bad, content_has_its_limit)
 {
-    world_fill(text, sizeof text);
-    for (unsigned suite = 0; suite < WORLD_SUITES; suite++) {
+    rec_fill(text, sizeof text);
+    for (unsigned suite = rec_next(0); suite < REC_SUITES; suite = rec_next(suite + 1)) {
         uint32_t limit = GM_TLS_PAYLOAD_MAX + (suite >= 3 ? 1 : 0);
         text[limit - 1] = text[limit] = text[limit + 1] = GM_TLS_DATA;
         cr_assert_eq(open_text(suite, GM_TLS_DATA, limit), GM_TLS_DATA);
@@ -187,27 +187,26 @@ Test(record_bad, headers_that_cannot_be_are_refused)
 Test(record_bad, padding_is_taken_off_wherever_it_is_cut)
 {
     static const uint8_t content[] = {7, 0, 0, 9, 0};
-    for (unsigned suite = 3; suite < WORLD_SUITES; suite++) {
+    for (unsigned suite = rec_next(3); suite < REC_SUITES; suite = rec_next(suite + 1)) {
         for (uint32_t padding = 0; padding < 40; padding++) {
             uint32_t inner = sizeof content + 1 + padding;
             memset(text, 0, inner);
             memcpy(text, content, sizeof content);
             text[sizeof content] = GM_TLS_HANDSHAKE;
-            struct world_text forged = {GM_TLS_1_3, world_cipher(suite), 0, GM_TLS_DATA, text,
-                                        inner};
-            uint32_t len = world_forge(&forged, record);
+            struct rec_text forged = {GM_TLS_1_3, rec_cipher(suite), 0, GM_TLS_DATA, text, inner};
+            uint32_t len = rec_forge(&forged, record);
             for (uint32_t most = 1; most < 60; most += 7) {
-                struct world world;
+                struct rec_world world;
                 uint8_t out[16];
-                world_begin(&world, 64);
-                struct gm_tls_flow *flow = world_flow(GM_TLS_1_3, world_cipher(suite));
+                rec_begin(&world, 64);
+                struct gm_tls_flow *flow = rec_flow(GM_TLS_1_3, rec_cipher(suite));
                 world_push_random(&world, &world.wire, record, (uint32_t[]){len, most});
                 cr_assert_eq(gm_tls_record_open(flow, &world.wire, &world.plain, &world.segs),
                              GM_TLS_HANDSHAKE);
-                cr_assert_eq(world_read(&world.plain, out, sizeof out), sizeof content);
+                cr_assert_eq(rec_read(&world.plain, out, sizeof out), sizeof content);
                 cr_assert_arr_eq(out, content, sizeof content);
                 gm_tls_flow_free(flow);
-                world_end(&world);
+                rec_end(&world);
             }
         }
     }
@@ -216,7 +215,7 @@ Test(record_bad, padding_is_taken_off_wherever_it_is_cut)
 Test(record_bad, all_padding_is_refused)
 {
     memset(text, 0, sizeof text);
-    for (unsigned suite = 3; suite < WORLD_SUITES; suite++) {
+    for (unsigned suite = rec_next(3); suite < REC_SUITES; suite = rec_next(suite + 1)) {
         for (uint32_t len = 0; len < 100; len += 3)
             cr_assert_eq(open_text(suite, GM_TLS_DATA, len), -GM_E_TLS_RECORD);
         cr_assert_eq(open_text(suite, GM_TLS_DATA, GM_TLS_PAYLOAD_MAX + 1), -GM_E_TLS_RECORD);
@@ -226,7 +225,7 @@ Test(record_bad, all_padding_is_refused)
 /* RFC 8446 section 5.4, RFC 5246 section 6.2.1. */
 Test(record_bad, only_data_may_be_empty)
 {
-    for (unsigned suite = 0; suite < WORLD_SUITES; suite++) {
+    for (unsigned suite = rec_next(0); suite < REC_SUITES; suite = rec_next(suite + 1)) {
         for (unsigned type = 0; type < 256; type++) {
             memset(text, 0, 8);
             text[0] = (uint8_t)type;
@@ -240,7 +239,7 @@ Test(record_bad, only_data_may_be_empty)
 /* A byte of content, of every type there might be. */
 Test(record_bad, types_without_a_place_are_refused)
 {
-    for (unsigned suite = 0; suite < WORLD_SUITES; suite++) {
+    for (unsigned suite = rec_next(0); suite < REC_SUITES; suite = rec_next(suite + 1)) {
         for (unsigned type = 0; type < 256; type++) {
             bool known = type >= GM_TLS_ALERT && type <= GM_TLS_DATA;
             text[0] = 1;
@@ -264,7 +263,7 @@ Test(record_bad, types_without_a_place_are_refused)
 Test(record_bad, only_the_compatibility_record_comes_in_the_clear)
 {
     static const uint8_t good[] = {20, 3, 3, 0, 1, 1};
-    for (unsigned suite = 0; suite < WORLD_SUITES; suite++) {
+    for (unsigned suite = rec_next(0); suite < REC_SUITES; suite = rec_next(suite + 1)) {
         memcpy(record, good, sizeof good);
         int expected = suite >= 3 ? GM_TLS_CHANGE_CIPHER_SPEC : -GM_E_TLS_RECORD;
         cr_assert_eq(open_at(suite, 3, sizeof good), expected);
@@ -277,23 +276,23 @@ Test(record_bad, only_the_compatibility_record_comes_in_the_clear)
         memcpy(record, (uint8_t[]){20, 3, 3, 0, 0}, 5);
         cr_assert_eq(open_at(suite, 3, 5), -GM_E_TLS_RECORD);
     }
-    struct world world;
-    world_begin(&world, 64);
-    struct gm_tls_flow *flow = world_flow(GM_TLS_1_3, GM_TLS_AES_128_GCM);
-    world_push(&world, &world.wire, good, sizeof good);
+    struct rec_world world;
+    rec_begin(&world, 64);
+    struct gm_tls_flow *flow = rec_flow(GM_TLS_1_3, GM_TLS_CHACHA20_POLY1305);
+    rec_push(&world, &world.wire, good, sizeof good);
     cr_assert_eq(gm_tls_record_open(flow, &world.wire, &world.plain, &world.segs),
                  GM_TLS_CHANGE_CIPHER_SPEC);
     cr_assert(gm_tls_flow_sequence(flow) == 0 && world.plain.bytes == 0 && world.wire.bytes == 0);
     gm_tls_flow_free(flow);
-    world_end(&world);
+    rec_end(&world);
 }
 
 /* TLS 1.2 says its version in the clear and in what is authenticated; 1.3 ignores the outer one as
  * a number, but it too is authenticated. */
 Test(record_bad, another_version_in_the_header_is_refused)
 {
-    for (unsigned suite = 0; suite < WORLD_SUITES; suite++) {
-        struct gm_tls_flow *flow = world_flow(world_version(suite), world_cipher(suite));
+    for (unsigned suite = rec_next(0); suite < REC_SUITES; suite = rec_next(suite + 1)) {
+        struct gm_tls_flow *flow = rec_flow(rec_version(suite), rec_cipher(suite));
         uint32_t len = seal_message(flow, record, "3.1", 3);
         for (unsigned byte = 1; byte <= 2; byte++) {
             record[byte] ^= 2;
@@ -306,22 +305,22 @@ Test(record_bad, another_version_in_the_header_is_refused)
 
 Test(record_bad, the_last_number_is_never_used)
 {
-    for (unsigned suite = 0; suite < WORLD_SUITES; suite++) {
-        struct gm_tls_keys keys = world_keys(world_version(suite), world_cipher(suite));
+    for (unsigned suite = rec_next(0); suite < REC_SUITES; suite = rec_next(suite + 1)) {
+        struct gm_tls_keys keys = rec_keys(rec_version(suite), rec_cipher(suite));
         keys.sequence = UINT64_MAX - 1;
         struct gm_tls_flow *flow = gm_tls_flow_new(&keys);
         uint32_t len = seal_message(flow, record, "last", 4);
         cr_assert_eq(open_at(suite, UINT64_MAX - 1, len), GM_TLS_DATA);
-        struct world world;
-        world_begin(&world, 64);
-        world_push(&world, &world.plain, "more", 4);
+        struct rec_world world;
+        rec_begin(&world, 64);
+        rec_push(&world, &world.plain, "more", 4);
         cr_assert_eq(gm_tls_record_seal(flow, GM_TLS_DATA, &world.plain, 4, &world.sink),
                      -GM_E_TLS);
         cr_assert(world.plain.bytes == 4 && world.wire.bytes == 0);
-        world_end(&world);
-        struct world_text forged = {
+        rec_end(&world);
+        struct rec_text forged = {
             keys.version, keys.cipher, UINT64_MAX, GM_TLS_DATA, (const uint8_t *)"a\x17", 2};
-        cr_assert_eq(open_at(suite, UINT64_MAX, world_forge(&forged, record)), -GM_E_TLS_RECORD);
+        cr_assert_eq(open_at(suite, UINT64_MAX, rec_forge(&forged, record)), -GM_E_TLS_RECORD);
         gm_tls_flow_free(flow);
     }
 }

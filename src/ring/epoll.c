@@ -27,6 +27,7 @@
     GM_SOCK_BACKEND_BIT(                                                                           \
         1) /* RDHUP, HUP or ERR was seen: read on to the end, or tell a paused owner */
 #define EP_BLOCKED GM_SOCK_BACKEND_BIT(2) /* a send was short: EPOLLOUT is passed on */
+#define EP_ROOM    GM_SOCK_BACKEND_BIT(7) /* ...but came before its result was told: behind it */
 #define EP_READY   GM_SOCK_BACKEND_BIT(3)
 #define EP_STARVED GM_SOCK_BACKEND_BIT(4)
 #define EP_WATCHED GM_SOCK_BACKEND_BIT(5) /* in the epoll set */
@@ -243,7 +244,7 @@ static void epoll_send(struct gm_sock *sock, const struct iovec *iov, unsigned c
     if (sent < 0)
         sent = errno == EAGAIN ? 0 : -errno;
     /* When there is room again the kernel raises an edge: it noted the failed attempt. */
-    sock->flags &= ~EP_BLOCKED;
+    sock->flags &= ~(EP_BLOCKED | EP_ROOM);
     if (sent >= 0 && (size_t)sent < total)
         sock->flags |= EP_BLOCKED;
     done_push(sock, DONE_SENT, (int32_t)sent);
@@ -391,6 +392,17 @@ static void sock_connected(struct gm_sock *sock)
     gm_core_connected(sock, -error);
 }
 
+/* There is room again. Told once for each short send, and never before that send's own result: who
+ * hears of room while his send is still under way would wait for ever. */
+static void sock_writable(struct gm_sock *sock)
+{
+    const uint32_t both = EP_BLOCKED | EP_ROOM;
+    if ((sock->flags & both) != both || (sock->flags & GM_SOCK_SENDING) != 0)
+        return;
+    sock->flags &= ~both;
+    gm_core_writable(sock);
+}
+
 static void event_deliver(struct gm_ring *ring, const struct epoll_event *event)
 {
     if (event->data.u64 == EPOLL_WAKE) {
@@ -409,9 +421,9 @@ static void event_deliver(struct gm_ring *ring, const struct epoll_event *event)
     if (sock->flags & GM_SOCK_CONNECTING) {
         if ((sock->flags & EP_TOLD) == 0 && (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)))
             sock_connected(sock);
-    } else if ((sock->flags & EP_BLOCKED) && (events & (EPOLLOUT | EPOLLHUP | EPOLLERR))) {
-        sock->flags &= ~EP_BLOCKED;
-        gm_core_writable(sock);
+    } else if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) {
+        sock->flags |= EP_ROOM;
+        sock_writable(sock);
     }
     /* The callback may have closed it. */
     if (gm_core_find(ring, index, generation) != sock)
@@ -426,7 +438,7 @@ static void event_deliver(struct gm_ring *ring, const struct epoll_event *event)
 }
 
 /* Results of the sends and connects that were tried in the turn before. What callbacks add is told
- * in the next wait. */
+ * in the next wait; the edge that follows a short send may be seen before that. */
 static void done_deliver(struct gm_ring *ring)
 {
     struct epoll_state *state = state_of(ring);
@@ -436,10 +448,13 @@ static void done_deliver(struct gm_ring *ring)
         struct gm_sock *sock = gm_core_find(ring, done.index, done.generation);
         if (sock == NULL)
             continue;
-        if (done.kind == DONE_SENT)
-            gm_core_sent(sock, done.result);
-        else
+        if (done.kind == DONE_CONNECTED) {
             gm_core_connected(sock, done.result);
+            continue;
+        }
+        gm_core_sent(sock, done.result);
+        if (gm_core_find(ring, done.index, done.generation) == sock)
+            sock_writable(sock);
     }
     state->done_count -= count;
     if (state->done_count > 0)

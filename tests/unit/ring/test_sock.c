@@ -236,6 +236,109 @@ CASE(hangup_seen_before_pause)
     rec_free(rec);
 }
 
+/* Sends from within on_sent, and makes room before the result of that send is told. */
+struct eager {
+    struct gm_sock sock;
+    int fd, peer;
+    uint8_t *bytes;
+    size_t total, under_way, drained;
+    _Atomic size_t sent;
+    _Atomic unsigned early, closes; /* early: told of room with a send under way */
+};
+
+static void eager_push(struct eager *eager)
+{
+    size_t left = eager->total - eager->sent;
+    if (left == 0)
+        return;
+    /* A small one that leaves whole is followed by one that does not. */
+    size_t most = eager->under_way == 1000 ? left : 1000;
+    eager->under_way = left < most ? left : most;
+    struct iovec iov = {eager->bytes, eager->under_way};
+    cr_assert_eq(gm_sock_send(&eager->sock, &iov, 1, false), 0);
+}
+
+static void eager_drain(struct eager *eager)
+{
+    static uint8_t sink[1 << 16];
+    ssize_t got;
+    while ((got = recv(eager->peer, sink, sizeof sink, MSG_DONTWAIT)) > 0)
+        eager->drained += (size_t)got;
+}
+
+static void eager_on_sent(struct gm_sock *sock, ssize_t result)
+{
+    struct eager *eager = GM_CONTAINER_OF(sock, struct eager, sock);
+    cr_assert_geq(result, 0);
+    eager->sent += (size_t)result;
+    if ((size_t)result == eager->under_way)
+        eager_push(eager);
+    eager_drain(eager);
+}
+
+static void eager_on_writable(struct gm_sock *sock)
+{
+    struct eager *eager = GM_CONTAINER_OF(sock, struct eager, sock);
+    if (gm_sock_sending(sock))
+        eager->early++;
+    else
+        eager_push(eager);
+    eager_drain(eager);
+}
+
+static void eager_on_recv_end(struct gm_sock *sock, int error)
+{
+    (void)sock, (void)error;
+}
+static void eager_on_hangup(struct gm_sock *sock)
+{
+    (void)sock;
+}
+static void eager_on_closed(struct gm_sock *sock)
+{
+    GM_CONTAINER_OF(sock, struct eager, sock)->closes++;
+}
+static const struct gm_sock_ops eager_ops = {.on_sent = eager_on_sent,
+                                             .on_writable = eager_on_writable,
+                                             .on_recv_end = eager_on_recv_end,
+                                             .on_hangup = eager_on_hangup,
+                                             .on_closed = eager_on_closed};
+
+static void do_eager(struct gm_ring *ring, void *arg)
+{
+    struct eager *eager = arg;
+    cr_assert_eq(gm_sock_open(ring, &eager->sock, eager->fd, &eager_ops), 0);
+    eager_push(eager);
+}
+static void do_eager_close(struct gm_ring *ring, void *arg)
+{
+    struct eager *eager = arg;
+    (void)ring;
+    gm_sock_close(&eager->sock, false);
+}
+
+/* Room is told behind the result of the send that ran out of it: whoever hears of it with his send
+ * still under way has nothing to wait for any more. */
+CASE(room_is_told_behind_the_short_send)
+{
+    struct gm_rings *rings = start(variant, 1, MEMORY);
+    struct eager eager = {.total = 24u << 20};
+    int fd[2];
+    tcp_pair(fd);
+    eager.peer = fd[0];
+    eager.fd = fd[1];
+    eager.bytes = calloc(1, eager.total);
+    cr_assert_not_null(eager.bytes);
+    on_ring(rings, 0, do_eager, &eager);
+    WAIT_UNTIL(eager.sent == eager.total);
+    cr_assert_eq(eager.early, 0u);
+    on_ring(rings, 0, do_eager_close, &eager);
+    WAIT_UNTIL(eager.closes == 1);
+    close(fd[0]);
+    finish(rings);
+    free(eager.bytes);
+}
+
 /* A peer that does not read: sends come back short, at once, and writable follows when it reads. */
 CASE(short_sends)
 {

@@ -1,4 +1,5 @@
 """Fixtures of the end-to-end tests. See lib/settings.py for how a run is parametrised from outside."""
+import os
 import pathlib
 import shutil
 import subprocess
@@ -14,24 +15,32 @@ from lib.keys import Keys  # noqa: E402
 from lib.nginx import Nginx  # noqa: E402
 from lib.process import Process  # noqa: E402
 from lib.proxy import FaultProxy  # noqa: E402
+from lib.tls import world  # noqa: E402
 from lib.tunnel import Agent, Server, Tunnel  # noqa: E402
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "bulk: moves gigabytes; release builds only")
     config.addinivalue_line("markers", "slow: takes more than some ten seconds; not in quick runs")
+    config.addinivalue_line("markers", "plain(reason): is about plain text; not in runs over TLS")
+    if settings.TLS:  # for the requests library, which some tests use by itself
+        os.environ["REQUESTS_CA_BUNDLE"] = str(world().root.certificate)
     assert pathlib.Path(settings.GIMLET).exists(), f"{settings.GIMLET} is not there: build first, or set GIMLET_BIN"
 
 
 def pytest_report_header(config):
     return (f"gimlet: {settings.GIMLET}{' (sanitizers)' if settings.SANITIZED else ''}, io {settings.IO}, "
-            f"rings {settings.RINGS}, lanes {settings.LANES or 'default'}")
+            f"rings {settings.RINGS}, lanes {settings.LANES or 'default'}, "
+            f"{'TLS ' + settings.TLS if settings.TLS else 'plain text'} on every leg")
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("bulk") and settings.SANITIZED:
             item.add_marker(pytest.mark.skip(reason="bulk transfers are measured in release builds only"))
+        plain = item.get_closest_marker("plain")
+        if plain and settings.TLS:
+            item.add_marker(pytest.mark.skip(reason=plain.args[0]))
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -194,7 +203,8 @@ def curl(tmp_path):
         pytest.skip("curl is not installed")
 
     def run(*arguments, code=0, timeout=60):
-        done = subprocess.run([program, "-sS", "--noproxy", "*", *map(str, arguments)], capture_output=True,
+        trust = ["--cacert", str(world().root.certificate)] if settings.TLS else []
+        done = subprocess.run([program, "-sS", "--noproxy", "*", *trust, *map(str, arguments)], capture_output=True,
                               timeout=timeout, check=False)
         if code is not None:
             assert done.returncode == code, (done.returncode, done.stderr.decode(), done.stdout[:500])

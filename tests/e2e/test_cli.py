@@ -72,7 +72,7 @@ BAD_VALUES = [
     ("server", "--rings", "many"), ("server", "--rings", "-1"), ("server", "--io", "kqueue"), ("server", "--log-level", "loud"),
     ("server", "--log-format", "xml"), ("server", "--ring-memory", "1KiB"), ("server", "--header-bytes", "10"),
     ("server", "--listen-address", "nowhere"), ("server", "--stream-limit", "0"), ("server", "--max-concurrent-requests", "x"),
-    ("agent", "--server-url", "http://x/agent"), ("agent", "--target-url", "https://x"), ("agent", "--target-url", "ftp://x"),
+    ("agent", "--server-url", "http://x/agent"), ("agent", "--target-url", "https://"), ("agent", "--target-url", "ftp://x"),
     ("agent", "--target-url", "unix:relative"), ("agent", "--service", "noequals"), ("agent", "--service", "a/b=http://x"),
     ("agent", "--connect-timeout", "0"), ("agent", "--reconnect-max", "soon"), ("agent", "--max-concurrent-requests", "-1"),
 ]

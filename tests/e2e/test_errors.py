@@ -307,7 +307,7 @@ def test_health_moves_to_its_port(workshop):
     with wait_until(listens, "the health port listens") as wire:
         assert wire.send("GET /health HTTP/1.1\r\nHost: x\r\n\r\n").answer().status == 200
         assert wire.send("GET /services/a HTTP/1.1\r\nHost: x\r\n\r\n").answer().status == 404
-    with Wire(server.port) as wire:
+    with server.wire() as wire:
         assert wire.send("GET /health HTTP/1.1\r\nHost: x\r\n\r\n").answer().status == 404
 
 

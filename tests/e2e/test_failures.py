@@ -6,7 +6,7 @@ import time
 import pytest
 
 from lib.backend import pattern
-from lib.settings import PATIENCE, wait_until
+from lib.settings import PATIENCE, TLS, wait_until
 from lib.tunnel import Tunnel
 from lib.wire import Truncated, chunked
 
@@ -82,7 +82,7 @@ def test_the_agent_returns_to_a_restarted_server(workshop):
 def test_the_agent_waits_for_a_server_that_is_not_there_yet(workshop):
     from lib.settings import free_port
     port, backend = free_port(), workshop.backend()
-    agent = workshop.agent(f"ws://127.0.0.1:{port}/agent", {"svc": backend.url})
+    agent = workshop.agent(f"ws{'s' if TLS else ''}://127.0.0.1:{port}/agent", {"svc": backend.url})
     time.sleep(1)
     agent.check_alive()
     server = workshop.server(http_port=port)
@@ -208,7 +208,7 @@ def test_a_short_freeze_costs_no_stream(workshop):
 def test_a_frozen_path_is_death_too(workshop):
     backend, server = workshop.backend(), workshop.server()
     proxy = workshop.proxy(server.port)
-    agent = workshop.agent(f"ws://127.0.0.1:{proxy.port}/agent", {"svc": backend.url})
+    agent = workshop.agent(server.agent_url_at(proxy.port), {"svc": backend.url})
     server.wait_agents("svc")
     tunnel = Tunnel(server, agent, "svc", backend)
     with tunnel.wire() as wire:
@@ -429,7 +429,7 @@ def test_a_unix_socket_as_target(workshop, tmp_path):
 
 def test_a_name_is_resolved(workshop):
     backend = workshop.backend()
-    tunnel = workshop.tunnel(backend=backend, target=f"http://localhost:{backend.port}")
+    tunnel = workshop.tunnel(backend=backend, target=backend.url_at(backend.port, "localhost"))
     assert tunnel.get("/echo").status == 200
 
 
@@ -453,7 +453,7 @@ def test_lanes(workshop):
 def test_a_lost_lane_comes_back(workshop):
     backend, server = workshop.backend(), workshop.server("--lanes", "2")
     proxy = workshop.proxy(server.port)
-    agent = workshop.agent(f"ws://127.0.0.1:{proxy.port}/agent", {"svc": backend.url})
+    agent = workshop.agent(server.agent_url_at(proxy.port), {"svc": backend.url})
     server.wait_links(2)
     proxy.cut()
     server.wait_links(4)

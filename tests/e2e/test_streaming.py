@@ -355,7 +355,10 @@ def test_the_requests_library_notices(tunnel, coding):
 @pytest.mark.parametrize("coding", CUTS)
 def test_the_standard_library_raises(tunnel, coding):
     import http.client
-    connection = http.client.HTTPConnection("127.0.0.1", tunnel.server.port, timeout=PATIENCE)
+    if tunnel.server.context:
+        connection = http.client.HTTPSConnection("127.0.0.1", tunnel.server.port, timeout=PATIENCE, context=tunnel.server.context)
+    else:
+        connection = http.client.HTTPConnection("127.0.0.1", tunnel.server.port, timeout=PATIENCE)
     connection.request("GET", tunnel.path(f"/cut?coding={coding}"), headers=tunnel.auth)
     with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
         connection.getresponse().read()
@@ -399,7 +402,7 @@ def through_proxies(workshop, delay=0.0):
     server = workshop.server()
     link, back = workshop.proxy(server.port), workshop.proxy(backend.port)
     link.delay = delay
-    agent = workshop.agent(f"ws://127.0.0.1:{link.port}/agent", {"svc": f"http://127.0.0.1:{back.port}"})
+    agent = workshop.agent(server.agent_url_at(link.port), {"svc": backend.url_at(back.port)})
     server.wait_agents("svc", through=agent)
     tunnel = Tunnel(server, agent, "svc", backend)
     tunnel.link, tunnel.back = link, back

@@ -15,8 +15,7 @@ def took(seconds: float, since: float):
 
 def test_half_a_head_is_not_waited_for_long(workshop):
     server = workshop.server("--header-timeout", "1s")
-    from lib.wire import Wire
-    with Wire(server.port) as wire:
+    with server.wire() as wire:
         since = time.monotonic()
         wire.send(b"GET / HTTP/1.1\r\nHost:")
         answer = wire.answer()
@@ -27,8 +26,7 @@ def test_half_a_head_is_not_waited_for_long(workshop):
 
 def test_a_connection_that_never_speaks_is_closed(workshop):
     server = workshop.server("--header-timeout", "1s", "--keepalive-timeout", "1s")
-    from lib.wire import Wire
-    with Wire(server.port) as wire:
+    with server.wire() as wire:
         since = time.monotonic()
         assert wire.expect_end(10) == b""
         took(1, since)
@@ -36,8 +34,7 @@ def test_a_connection_that_never_speaks_is_closed(workshop):
 
 def test_trickling_does_not_prolong_the_header_timeout(workshop):
     server = workshop.server("--header-timeout", "1s")
-    from lib.wire import Wire
-    with Wire(server.port) as wire:
+    with server.wire() as wire:
         since = time.monotonic()
         wire.send(b"GET / HTTP/1.1\r\nX: ")
         while time.monotonic() - since < 0.8:

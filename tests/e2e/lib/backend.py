@@ -12,6 +12,7 @@ import threading
 import time
 from urllib.parse import parse_qs, urlsplit
 
+from lib import tls as tls_lib
 from lib.settings import PATIENCE, wait_until
 
 KEEP_BYTES = 1 << 20  # of a body, to look at; the digest is of all of it
@@ -405,14 +406,18 @@ MANY = ("f",)  # arguments that may repeat
 
 
 class Backend:
-    def __init__(self, script=None, port: int = 0, receive_buffer: "int | None" = None):
+    """`tls`: an SSLContext, or False for none; by default what the run is about."""
+
+    def __init__(self, script=None, port: int = 0, receive_buffer: "int | None" = None, tls=None):
         self.script = script
+        self.tls = tls_lib.run_backend() if tls is None else tls or None
         self.seen: "list[Seen]" = []
         self.oddities: "list[bytes]" = []  # bytes that are no request, or one that may be read in two ways
         self.accepted = 0
         self.open = 0
         self.port = port
         self.receive_buffer = receive_buffer
+        self._writers = set()
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -421,7 +426,11 @@ class Backend:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return self.url_at(self.port)
+
+    def url_at(self, port: int, host: str = "127.0.0.1") -> str:
+        """Where it is for who reaches it by another way."""
+        return f"http{'s' if self.tls else ''}://{host}:{port}"
 
     def _run(self):
         asyncio.set_event_loop(self._loop)
@@ -431,7 +440,7 @@ class Backend:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_buffer)
         listener.bind(("127.0.0.1", self.port))
         self._server = self._loop.run_until_complete(
-            asyncio.start_server(self._accept, sock=listener, limit=1 << 19, backlog=512))
+            asyncio.start_server(self._accept, sock=listener, limit=1 << 19, backlog=512, ssl=self.tls))
         self.port = listener.getsockname()[1]
         self._ready.set()
         self._loop.run_forever()
@@ -445,6 +454,7 @@ class Backend:
     async def _accept(self, reader, writer):
         self.accepted += 1
         self.open += 1
+        self._writers.add(writer)
         writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         peer = Peer(self, self.accepted, reader, writer)
         try:
@@ -456,6 +466,7 @@ class Backend:
             pass
         finally:
             self.open -= 1
+            self._writers.discard(writer)
             if not writer.transport.is_closing():
                 writer.close()
 
@@ -487,6 +498,9 @@ class Backend:
 
         def stop():
             self._server.close()
-            self._loop.stop()
+            if self.tls:  # its transports would say goodbye first, to nobody
+                for writer in self._writers:
+                    writer.transport.abort()
+            self._loop.call_soon(self._loop.stop)
         self._loop.call_soon_threadsafe(stop)
         self._thread.join(PATIENCE)

@@ -31,7 +31,7 @@ class Process:
         self.out = directory / f"{self.name}.out"
         self.err = directory / f"{self.name}.err"
         self.argv = [str(a) for a in argv]
-        clean = {k: v for k, v in os.environ.items() if not k.startswith("GIMLET_")}
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("GIMLET_") and not k.lower().endswith("_proxy")}
         with open(self.out, "wb") as out, open(self.err, "wb") as err:
             self.popen = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
                                           env={**clean, **SANITIZER_ENV, **(env or {})})

@@ -9,6 +9,8 @@ GIMLET = os.environ.get("GIMLET_BIN", str(ROOT / "build" / "gimlet"))
 IO = os.environ.get("GIMLET_E2E_IO", "uring")
 RINGS = int(os.environ.get("GIMLET_E2E_RINGS", "1"))
 LANES = int(os.environ.get("GIMLET_E2E_LANES", "0"))
+# "" for plain text; else TLS on every leg, clients and backends speaking this version of it.
+TLS = {"": "", "0": "", "1": "1.3", "1.2": "1.2", "1.3": "1.3"}[os.environ.get("GIMLET_E2E_TLS", "")]
 
 IO_FLAGS = {
     "uring": ["--io", "uring"],

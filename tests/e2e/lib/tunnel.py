@@ -1,11 +1,12 @@
 """`gimlet server` and `gimlet agent` as processes, ready when their start has returned."""
+import functools
 import itertools
 import pathlib
 import re
 
 import requests
 
-from lib import settings
+from lib import settings, tls
 from lib.keys import Keys
 from lib.process import Process
 from lib.settings import GIMLET, IO_FLAGS, IO_NAME, LANES, RINGS, free_port, wait_until
@@ -15,13 +16,19 @@ _subjects = itertools.count(1)
 
 
 class Server(Process):
+    """`secure`: a certificate, or flags that name some, for a TLS port beside no plain one; False: a plain port alone;
+    by default what the run is about. `trust`: the CA that its clients check it against, `client`: a Pair that they show."""
+
     def __init__(self, directory: pathlib.Path, keys: Keys, *flags, http_port=None, rings=None, env=None, ready=True,
-                 io_flags=None):
+                 io_flags=None, secure=None, trust=None, client=None):
         self.keys = keys
         self.port = http_port or free_port()
         self.metrics_port = free_port()
         self.rings = rings or RINGS
-        argv = [GIMLET, "server", "--listen-address", "127.0.0.1", "--http-port", self.port, "--metrics-port",
+        secure = tls.world().server if secure is None and settings.TLS else secure
+        self.trust = (trust or tls.world().root.certificate) if secure else None
+        self.client = client
+        argv = [GIMLET, "server", "--listen-address", "127.0.0.1", *self._ports(secure, flags), "--metrics-port",
                 self.metrics_port, "--token-public-key-file", keys.public, "--rings", self.rings,
                 *(IO_FLAGS if io_flags is None else io_flags),
                 *(["--lanes", LANES] if LANES and "--lanes" not in flags else []),
@@ -30,26 +37,50 @@ class Server(Process):
         if ready:
             self.wait_ready()
 
+    def _ports(self, secure, flags) -> list:
+        if not secure:
+            return ["--http-port", self.port]
+        return [*([] if "--http-port" in flags else ["--http-port", "off"]), "--https-port", self.port,
+                *(secure.flags if isinstance(secure, tls.Pair) else secure)]
+
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self.trust else ''}://127.0.0.1:{self.port}"
 
     @property
     def agent_url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}/agent"
+        return self.agent_url_at(self.port)
+
+    def agent_url_at(self, port: int) -> str:
+        """For an agent that comes by another way."""
+        return f"ws{'s' if self.trust else ''}://127.0.0.1:{port}/agent"
+
+    @functools.cached_property
+    def context(self):
+        """How its clients speak TLS to it, or None."""
+        if not self.trust:
+            return None
+        return tls.client_context(self.trust, version=settings.TLS or None, pair=self.client)
+
+    def wire(self, **options) -> Wire:
+        return Wire(self.port, **{"tls": self.context, **options})
 
     def wait_ready(self):
         def healthy():
             assert self.is_alive, f"the server ended at its start\n{self.tail()}"
             try:
-                return requests.get(self.url + "/health", timeout=5).status_code == 200
+                return self._ask_health(5).status_code == 200
             except requests.RequestException:
                 return False
         wait_until(healthy, "the server answers /health")
         assert self.backend_name() == IO_NAME, "the server does not run on the back-end that this run is about"
 
+    def _ask_health(self, timeout: float):
+        return requests.get(self.url + "/health", timeout=timeout, verify=str(self.trust) if self.trust else True,
+                            cert=tuple(map(str, self.client)) if self.client else None)
+
     def health(self) -> dict:
-        answer = requests.get(self.url + "/health", timeout=settings.PATIENCE)
+        answer = self._ask_health(settings.PATIENCE)
         assert answer.status_code == 200
         return answer.json()
 
@@ -92,10 +123,11 @@ class Server(Process):
 
 
 class Agent(Process):
-    """One agent process. services: {name: target}; one of them is given by --target-url."""
+    """One agent process. services: {name: target}; one of them is given by --target-url. Where TLS is spoken and no
+    flag says whom to trust, it is the run's root; with trust=False nothing is said."""
 
     def __init__(self, directory: pathlib.Path, keys: Keys, server_url: str, services: "dict[str, str]", *flags,
-                 subject=None, rings=None, env=None, many=False, token_file=None, io_flags=None):
+                 subject=None, rings=None, env=None, many=False, token_file=None, io_flags=None, trust=True):
         self.keys = keys
         self.subject = subject or f"agent-{next(_subjects)}"
         self.token_files = {}
@@ -108,10 +140,16 @@ class Agent(Process):
                 *(IO_FLAGS if io_flags is None else io_flags)]
         if many or len(services) > 1:
             for name, target in services.items():
-                argv += ["--service", f"{name}={target},token-file={self.token_files[name]}"]
+                argv += ["--service", f"{name}={target},token-file={self.token_files[name]}"
+                         + (f",ca-file={tls.world().root.certificate}"
+                            if trust and target.startswith("https:") and ",ca-file=" not in target else "")]
         else:
             (name, target), = services.items()
             argv += ["--target-url", target, "--token-file", self.token_files[name]]
+            if trust and target.startswith("https:") and not {"--backend-ca-file", "--backend-insecure-skip-verify"} & {*flags}:
+                argv += ["--backend-ca-file", tls.world().root.certificate]
+        if trust and server_url.startswith("wss:") and not {"--ca-file", "--insecure-skip-verify"} & {*flags}:
+            argv += ["--ca-file", tls.world().root.certificate]
         defaults = {"--max-concurrent-requests": "4096", "--log-rate": "0", "--reconnect-max": "1s"}
         for flag, value in defaults.items():
             if flag not in flags:
@@ -150,7 +188,7 @@ class Tunnel:
         return {"Authorization": f"Bearer {self.token}"}
 
     def wire(self, **options) -> Wire:
-        return Wire(self.server.port, **options)
+        return self.server.wire(**options)
 
     def head(self, method: str, rest: str, *fields: str, host: str = "test.example") -> bytes:
         lines = [f"{method} {self.path(rest)} HTTP/1.1", f"Host: {host}", f"Authorization: Bearer {self.token}",

@@ -6,6 +6,7 @@ import struct
 import time
 
 from lib.settings import PATIENCE
+from lib.tls import TlsSocket
 
 
 class Truncated(Exception):
@@ -55,9 +56,9 @@ def parse_fields(lines: "list[bytes]") -> "list[tuple[str, str]]":
 
 
 class Wire:
-    """One connection to the server (or to anything that speaks HTTP/1.1)."""
+    """One connection to the server (or to anything that speaks HTTP/1.1). `tls`: an SSLContext; more: of TlsSocket."""
 
-    def __init__(self, address, timeout: float = PATIENCE, receive_buffer: "int | None" = None):
+    def __init__(self, address, timeout: float = PATIENCE, receive_buffer: "int | None" = None, tls=None, **more):
         if isinstance(address, int):
             address = ("127.0.0.1", address)
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -66,6 +67,12 @@ class Wire:
         self.socket.settimeout(timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.connect(address)
+        if tls:
+            try:
+                self.socket = TlsSocket(self.socket, tls, **more)
+            except BaseException:
+                self.socket.close()
+                raise
         self.buffer = bytearray()
         self.ended = False
 

@@ -55,7 +55,7 @@ void rec_end(struct rec_world *world)
     free(world->memory);
 }
 
-struct gm_seg *world_take_segs(struct rec_world *world, uint32_t left)
+struct gm_seg *rec_take_segs(struct rec_world *world, uint32_t left)
 {
     struct gm_seg *taken = NULL;
     while (world->segs.free_count > left) {
@@ -68,7 +68,7 @@ struct gm_seg *world_take_segs(struct rec_world *world, uint32_t left)
     return taken;
 }
 
-void world_give_segs(struct rec_world *world, struct gm_seg *taken)
+void rec_give_segs(struct rec_world *world, struct gm_seg *taken)
 {
     while (taken != NULL) {
         struct gm_seg *next = taken->next;
@@ -88,15 +88,15 @@ void rec_push(struct rec_world *world, struct gm_chain *chain, const void *bytes
     cr_assert_eq(gm_chain_push(chain, &world->segs, (gm_slice){buf->data, len, buf}), 0);
 }
 
-void world_push_cut(struct rec_world *world, struct gm_chain *chain, const uint8_t *bytes,
-                    const uint32_t len_and_cut[2])
+void rec_push_cut(struct rec_world *world, struct gm_chain *chain, const uint8_t *bytes,
+                  const uint32_t len_and_cut[2])
 {
     rec_push(world, chain, bytes, len_and_cut[1]);
     rec_push(world, chain, bytes + len_and_cut[1], len_and_cut[0] - len_and_cut[1]);
 }
 
-void world_push_random(struct rec_world *world, struct gm_chain *chain, const uint8_t *bytes,
-                       const uint32_t len_and_most[2])
+void rec_push_random(struct rec_world *world, struct gm_chain *chain, const uint8_t *bytes,
+                     const uint32_t len_and_most[2])
 {
     for (uint32_t at = 0, step; at < len_and_most[0]; at += step) {
         uint32_t rest = len_and_most[0] - at;

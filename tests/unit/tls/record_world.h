@@ -21,17 +21,17 @@ struct rec_world {
 void rec_begin(struct rec_world *world, uint32_t block_bytes);
 /* Clears the chains; fails the test when a buffer or a segment was lost. */
 void rec_end(struct rec_world *world);
-/* All but `left` segments vanish from the pool; returns what world_give_segs() takes back. */
-struct gm_seg *world_take_segs(struct rec_world *world, uint32_t left);
-void world_give_segs(struct rec_world *world, struct gm_seg *taken);
+/* All but `left` segments vanish from the pool; returns what rec_give_segs() takes back. */
+struct gm_seg *rec_take_segs(struct rec_world *world, uint32_t left);
+void rec_give_segs(struct rec_world *world, struct gm_seg *taken);
 
 /* Appends a copy of the bytes as one slice of its own buffer, or as two, cut at `cut` (0 < cut <
  * len), or as many of random length up to `most`. */
 void rec_push(struct rec_world *world, struct gm_chain *chain, const void *bytes, uint32_t len);
-void world_push_cut(struct rec_world *world, struct gm_chain *chain, const uint8_t *bytes,
-                    const uint32_t len_and_cut[2]);
-void world_push_random(struct rec_world *world, struct gm_chain *chain, const uint8_t *bytes,
-                       const uint32_t len_and_most[2]);
+void rec_push_cut(struct rec_world *world, struct gm_chain *chain, const uint8_t *bytes,
+                  const uint32_t len_and_cut[2]);
+void rec_push_random(struct rec_world *world, struct gm_chain *chain, const uint8_t *bytes,
+                     const uint32_t len_and_most[2]);
 /* Copies what the chain holds (at most `max`); returns how many bytes that is. */
 uint32_t rec_read(const struct gm_chain *chain, uint8_t *out, uint32_t max);
 

@@ -208,7 +208,7 @@ static void trip_once(struct trip *trip, struct rec_world *world, const uint8_t 
     if (cut > 0) {
         uint32_t wire_len = rec_read(&world->wire, bytes, sizeof bytes);
         gm_chain_clear(&world->wire, &world->segs);
-        world_push_cut(world, &world->wire, bytes, (uint32_t[]){wire_len, cut});
+        rec_push_cut(world, &world->wire, bytes, (uint32_t[]){wire_len, cut});
     }
     cr_assert_eq(gm_tls_record_open(trip->in, &world->wire, &world->plain, &world->segs),
                  GM_TLS_DATA);
@@ -228,7 +228,7 @@ Test(record, survives_every_cut_of_payload_and_wire)
         struct rec_world world;
         rec_begin(&world, 64);
         for (uint32_t cut = 1; cut < sizeof content; cut++) {
-            world_push_cut(&world, &world.plain, content, (uint32_t[]){sizeof content, cut});
+            rec_push_cut(&world, &world.plain, content, (uint32_t[]){sizeof content, cut});
             trip_once(&trip, &world, content, 0);
         }
         uint32_t wire = sizeof content + gm_tls_flow_overhead(trip.out);
@@ -272,12 +272,12 @@ Test(record, survives_random_cuts_of_large_records)
             rec_begin(&world, blocks[round % 4]);
             uint32_t len = round < 8 ? GM_TLS_PAYLOAD_MAX : rec_random() % sizeof content;
             uint32_t most = round % 3 == 0 ? 40000 : 1 + rec_random() % 900;
-            world_push_random(&world, &world.plain, content, (uint32_t[]){len, most});
+            rec_push_random(&world, &world.plain, content, (uint32_t[]){len, most});
             cr_assert_eq(gm_tls_record_seal(trip.out, GM_TLS_DATA, &world.plain, len, &world.sink),
                          0);
             uint32_t wire_len = rec_read(&world.wire, wire, sizeof wire);
             gm_chain_clear(&world.wire, &world.segs);
-            world_push_random(&world, &world.wire, wire, (uint32_t[]){wire_len, most});
+            rec_push_random(&world, &world.wire, wire, (uint32_t[]){wire_len, most});
             cr_assert_eq(gm_tls_record_open(trip.in, &world.wire, &world.plain, &world.segs),
                          GM_TLS_DATA);
             cr_assert_eq(rec_read(&world.plain, wire, sizeof wire), len);
@@ -297,13 +297,13 @@ Test(record, takes_records_out_of_the_middle_of_slices)
         struct trip trip = trip_begin(suite);
         struct rec_world world;
         rec_begin(&world, 4096);
-        world_push_random(&world, &world.plain, content, (uint32_t[]){sizeof content, 1});
+        rec_push_random(&world, &world.plain, content, (uint32_t[]){sizeof content, 1});
         for (unsigned i = 0; i < 3; i++)
             cr_assert_eq(gm_tls_record_seal(trip.out, GM_TLS_DATA, &world.plain, 100, &world.sink),
                          0);
         uint32_t len = rec_read(&world.wire, wire, sizeof wire);
         gm_chain_clear(&world.wire, &world.segs);
-        world_push_cut(&world, &world.wire, wire, (uint32_t[]){len, len / 2});
+        rec_push_cut(&world, &world.wire, wire, (uint32_t[]){len, len / 2});
         for (unsigned i = 0; i < 3; i++)
             cr_assert_eq(gm_tls_record_open(trip.in, &world.wire, &world.plain, &world.segs),
                          GM_TLS_DATA);
@@ -408,7 +408,7 @@ Test(record, sealing_without_blocks_changes_nothing)
         struct trip trip = trip_begin(suite);
         struct rec_world world;
         rec_begin(&world, 100);
-        world_push_random(&world, &world.plain, content, (uint32_t[]){sizeof content, 500});
+        rec_push_random(&world, &world.plain, content, (uint32_t[]){sizeof content, 500});
         uint32_t live = world.live, count = world.plain.count;
         uint32_t needed = (3000 + gm_tls_flow_overhead(trip.out) + 99) / 100;
         for (uint32_t left = 0; left < needed; left++) {
@@ -439,10 +439,10 @@ Test(record, sealing_without_segments_changes_nothing)
         rec_push(&world, &world.plain, content, sizeof content);
         uint32_t live = world.live;
         for (uint32_t left = 0;; left++) { /* 31 pieces: four segments */
-            struct gm_seg *taken = world_take_segs(&world, left);
+            struct gm_seg *taken = rec_take_segs(&world, left);
             int sealed = gm_tls_record_seal(trip.out, GM_TLS_DATA, &world.plain, sizeof content,
                                             &world.sink);
-            world_give_segs(&world, taken);
+            rec_give_segs(&world, taken);
             if (sealed == 0) {
                 cr_assert_eq(left, 4);
                 break;
@@ -472,9 +472,9 @@ Test(record, opening_without_segments_changes_nothing)
             0);
         uint32_t len = rec_read(&world.wire, before, sizeof before);
         for (uint32_t left = 0;; left++) {
-            struct gm_seg *taken = world_take_segs(&world, left);
+            struct gm_seg *taken = rec_take_segs(&world, left);
             int opened = gm_tls_record_open(trip.in, &world.wire, &world.plain, &world.segs);
-            world_give_segs(&world, taken);
+            rec_give_segs(&world, taken);
             if (opened == GM_TLS_DATA) {
                 cr_assert_eq(left, 4);
                 break;

@@ -24,7 +24,7 @@ static int open_at(unsigned suite, uint64_t sequence, uint32_t len)
         if (pieces == 1)
             rec_push(&world, &world.wire, record, len);
         else
-            world_push_cut(&world, &world.wire, record, (uint32_t[]){len, len / 2});
+            rec_push_cut(&world, &world.wire, record, (uint32_t[]){len, len / 2});
         results[pieces - 1] = gm_tls_record_open(flow, &world.wire, &world.plain, &world.segs);
         cr_assert_eq(world.wire.bytes, 0);
         if (results[pieces - 1] < 0)
@@ -65,7 +65,7 @@ static int length_of(const uint8_t *bytes, uint32_t len)
 {
     struct rec_world world;
     rec_begin(&world, 64);
-    world_push_random(&world, &world.wire, bytes, (uint32_t[]){len, 2});
+    rec_push_random(&world, &world.wire, bytes, (uint32_t[]){len, 2});
     int result = gm_tls_record_length(&world.wire);
     rec_end(&world);
     return result;
@@ -200,7 +200,7 @@ Test(record_bad, padding_is_taken_off_wherever_it_is_cut)
                 uint8_t out[16];
                 rec_begin(&world, 64);
                 struct gm_tls_flow *flow = rec_flow(GM_TLS_1_3, rec_cipher(suite));
-                world_push_random(&world, &world.wire, record, (uint32_t[]){len, most});
+                rec_push_random(&world, &world.wire, record, (uint32_t[]){len, most});
                 cr_assert_eq(gm_tls_record_open(flow, &world.wire, &world.plain, &world.segs),
                              GM_TLS_HANDSHAKE);
                 cr_assert_eq(rec_read(&world.plain, out, sizeof out), sizeof content);

@@ -12,6 +12,8 @@
 #include "base/log.h"
 #include "control/process.h"
 
+#define HTTPS_PORT 443u
+
 /* ---- Targets ---- */
 
 /* Refusals are worded and exit as those of the options do. */
@@ -23,15 +25,27 @@ static int refuse(struct gm_option_context *context, const char *what, const cha
     return -GM_E_CONFIG;
 }
 
+/* Host is the URL's, but for --server-name: what stands in front of the server may choose by it. */
+static void name_host(struct gm_agent_shared *shared)
+{
+    const struct gm_http_span *authority = &shared->server.authority;
+    const char *name = shared->config->tls.server_name;
+    if (name == NULL)
+        (void)snprintf(shared->host, sizeof shared->host, "%.*s", (int)authority->len,
+                       authority->p);
+    else if (shared->server.url.port == HTTPS_PORT)
+        (void)snprintf(shared->host, sizeof shared->host, "%s", name);
+    else
+        (void)snprintf(shared->host, sizeof shared->host, "%s:%u", name, shared->server.url.port);
+}
+
 static int load_server(struct gm_agent_shared *shared, struct gm_option_context *context)
 {
     const char *url = shared->config->server_url;
     int rc = gm_target_parse(url, GM_HTTP_SCHEME_WS | GM_HTTP_SCHEME_WSS, &shared->server);
     if (rc < 0)
         return refuse(context, "--server-url", url, gm_http_error_text(rc));
-    if (shared->server.url.tls)
-        return refuse(context, "--server-url", url,
-                      "wss:// is not supported by this version; use ws://");
+    name_host(shared);
     return 0;
 }
 
@@ -71,7 +85,8 @@ static int load_service(struct gm_agent_shared *shared, uint32_t index,
     struct gm_agent_service_info *info = &shared->services[index];
     info->config = &shared->config->services[index];
     gm_process_random_id(info->instance);
-    int rc = gm_target_parse(info->config->target, GM_HTTP_SCHEME_HTTP | GM_HTTP_SCHEME_UNIX,
+    int rc = gm_target_parse(info->config->target,
+                             GM_HTTP_SCHEME_HTTP | GM_HTTP_SCHEME_HTTPS | GM_HTTP_SCHEME_UNIX,
                              &info->target);
     if (rc < 0)
         return refuse(context, info->config->name == NULL ? "--target-url" : "--service",
@@ -81,6 +96,23 @@ static int load_service(struct gm_agent_shared *shared, uint32_t index,
         return rc;
     info->dialler = gm_dialler_new(shared, index);
     return info->dialler == NULL ? -GM_E_NOMEM : 0;
+}
+
+/* After all targets are known. */
+static int load_trust(struct gm_agent_shared *shared)
+{
+    const struct gm_agent_config *config = shared->config;
+    bool any = shared->server.url.tls;
+    for (uint32_t i = 0; i < shared->service_count; i++)
+        any = any || shared->services[i].target.url.tls;
+    int rc = any ? gm_trust_begin(config->allow_slow_tls) : 0;
+    if (rc >= 0)
+        rc = gm_trust_load(&shared->trust, &config->tls, &shared->server, config->server_url);
+    for (uint32_t i = 0; rc >= 0 && i < shared->service_count; i++) {
+        struct gm_agent_service_info *info = &shared->services[i];
+        rc = gm_trust_load(&info->trust, &info->config->tls, &info->target, info->config->target);
+    }
+    return rc;
 }
 
 /* 0, or the exit code of a refusal. */
@@ -97,7 +129,7 @@ static int load_targets(struct gm_agent_shared *shared, struct gm_option_context
         if (rc < 0)
             return rc == -GM_E_CONFIG ? 2 : 1;
     }
-    return 0;
+    return load_trust(shared) < 0 ? 1 : 0;
 }
 
 /* ---- Start ---- */
@@ -175,8 +207,11 @@ static void release(struct gm_agent_shared *shared)
     for (uint32_t i = 0; i < count; i++)
         free(shared->ring_contexts[i]);
     free(shared->ring_contexts);
-    for (uint32_t i = 0; shared->services != NULL && i < shared->service_count; i++)
+    for (uint32_t i = 0; shared->services != NULL && i < shared->service_count; i++) {
         gm_dialler_free(shared->services[i].dialler);
+        gm_trust_fini(&shared->services[i].trust);
+    }
+    gm_trust_fini(&shared->trust);
     free(shared->services);
 }
 

@@ -5,6 +5,7 @@
 #ifndef GM_AGENT_CONTEXT_H
 #define GM_AGENT_CONTEXT_H
 
+#include "agent/trust.h"
 #include "base/counter.h"
 #include "client/call.h"
 #include "config/config.h"
@@ -27,6 +28,7 @@ struct gm_dialler;
 struct gm_agent_service_info {
     const struct gm_agent_service *config;
     struct gm_target target;
+    struct gm_trust trust; /* in the backend */
     struct gm_dialler *dialler;
     char instance[33]; /* random id of this process and service */
 };
@@ -37,6 +39,8 @@ struct gm_agent_shared {
     struct gm_rings *rings;
     struct gm_control *control;
     struct gm_target server;
+    struct gm_trust trust;           /* in the server */
+    char host[GM_HTTP_HOST_MAX + 8]; /* Host of the links' requests */
     struct gm_agent_service_info *services;
     uint32_t service_count;
     struct gm_agent_ring **ring_contexts;
@@ -50,6 +54,7 @@ struct gm_agent_shared {
 struct gm_agent_ring {
     struct gm_agent_shared *shared;
     struct gm_ring *ring;
+    struct gm_tls_room tls_room;
     struct gm_backend_store backends;
     struct gm_backend_pool *pools; /* one per service */
     struct gm_serve *serves;       /* slab of GM_AGENT_SERVES_MAX */

@@ -106,13 +106,20 @@ static void configure(const struct gm_agent_link *self, struct gm_link_config *c
 
 static int dial(struct gm_agent_link *self)
 {
-    const struct gm_target *server = &self->ctx->shared->server;
+    const struct gm_agent_shared *shared = self->ctx->shared;
+    const struct gm_target *server = &shared->server;
     static const char path[] = "/agent";
     struct gm_link_config config;
     configure(self, &config);
+    if (shared->trust.tls != NULL) {
+        config.room = &self->ctx->tls_room;
+        config.tls = gm_tls_connect(shared->trust.tls, shared->trust.name);
+        if (config.tls == NULL)
+            return -GM_E_NOMEM;
+    }
     struct gm_link_dial what = {
         .addr = &self->addr,
-        .host = {server->authority.p, server->authority.len},
+        .host = {shared->host, strlen(shared->host)},
         .target = {path, sizeof path - 1},
         .token = {self->token, self->token_len},
         .lane = self->wish,

@@ -47,6 +47,9 @@ static int init_pools(struct gm_agent_ring *ctx)
         struct gm_backend_config config = {
             .store = &ctx->backends,
             .target = &shared->services[i].target,
+            .tls = shared->services[i].trust.tls,
+            .room = &ctx->tls_room,
+            .tls_name = shared->services[i].trust.name,
             .connect_timeout_ns = shared->config->connect_timeout_ns,
             .idle_timeout_ns = shared->config->backend_idle_timeout_ns,
             .header_timeout_ns = shared->config->response_header_timeout_ns,
@@ -69,6 +72,7 @@ int gm_agent_ring_init(struct gm_ring *ring, void *arg)
     gm_list_init(&ctx->running);
     gm_list_init(&ctx->links);
     gm_timer_init(&ctx->drain_timer, drain_tick);
+    gm_tls_room_init(&ctx->tls_room, ring);
     int rc = gm_backend_store_init(&ctx->backends, ring, GM_AGENT_BACKENDS_MAX);
     if (rc >= 0)
         rc = init_serves(ctx);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/log.h"
 #include "client/internal.h"
 
 /* An idle connection needs a grant to be watched; any byte on it ends it. */
@@ -174,6 +175,17 @@ struct gm_backend_conn *client_take_idle(struct gm_backend_pool *pool, struct gm
     return backend;
 }
 
+/* TLS, where the target asks for it. False: out of memory. */
+static bool backend_secure(struct gm_backend_conn *backend)
+{
+    const struct gm_backend_config *config = &backend->pool->config;
+    if (config->tls == NULL)
+        return true;
+    struct gm_tls *session = gm_tls_connect(config->tls, config->tls_name);
+    return session != NULL &&
+           gm_conn_secure(&backend->conn, session, config->room, GM_POOL_CLIENT) == 0;
+}
+
 int client_dial(struct gm_backend_pool *pool, struct gm_call *call, const union gm_addr *addr)
 {
     struct gm_backend_store *store = pool->config.store;
@@ -185,6 +197,10 @@ int client_dial(struct gm_backend_pool *pool, struct gm_call *call, const union 
     if (rc < 0) {
         store_give(store, backend);
         return rc;
+    }
+    if (!backend_secure(backend)) {
+        gm_conn_abort(&backend->conn, false);
+        return -GM_E_NOMEM;
     }
     backend->call = call;
     call->backend = backend;
@@ -234,9 +250,21 @@ static void backend_recv(struct gm_conn *conn, gm_slice slice)
     client_drop(backend);
 }
 
+/* A caller only learns that the backend could not be used; what to do about it is told here. */
+static void log_tls(const struct gm_backend_conn *backend, int error)
+{
+    const struct gm_target *target = backend->pool->config.target;
+    if (error <= -GM_E_TLS && error != -GM_E_TLS_TRUNCATED)
+        gm_log_warn("TLS with the backend failed",
+                    GM_STRN("target", target->authority.p, target->authority.len),
+                    GM_STR("serverName", backend->pool->config.tls_name),
+                    GM_ERRTEXT(gm_error_text(error)));
+}
+
 static void backend_recv_end(struct gm_conn *conn, int error)
 {
     struct gm_backend_conn *backend = backend_of(conn);
+    log_tls(backend, error);
     if (backend->call != NULL)
         client_recv_end(backend->call, error);
     else
@@ -271,6 +299,7 @@ static void backend_broken(struct gm_conn *conn, int error)
 static void backend_connected(struct gm_conn *conn, int error)
 {
     struct gm_backend_conn *backend = backend_of(conn);
+    log_tls(backend, error);
     if (backend->call != NULL)
         client_connected(backend->call, error);
     else

@@ -10,7 +10,7 @@
 #include "base/counter.h"
 #include "client/target.h"
 #include "control/control.h"
-#include "net/conn.h"
+#include "net/tls.h"
 
 #define GM_BACKEND_FRESH_NS 1000000000ull
 /* Idle connections of one target and ring; above it the oldest goes. */
@@ -44,6 +44,9 @@ struct gm_backend_config {
     struct gm_backend_store *store;
     struct gm_control *control;     /* may be NULL when the target is resolved */
     const struct gm_target *target; /* borrowed */
+    struct gm_tls_client *tls;      /* NULL: plaintext. Borrowed, like the next two */
+    struct gm_tls_room *room;
+    const char *tls_name; /* whom the backend's certificate must be for */
     uint64_t connect_timeout_ns;
     uint64_t idle_timeout_ns;   /* 0: no connection is kept */
     uint64_t header_timeout_ns; /* 0: none */

@@ -16,9 +16,11 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/counter.h"
+#include "control/watch.h"
 #include "ring/mailbox.h"
 
 #define RESOLV_CONF "/etc/resolv.conf"
@@ -35,6 +37,8 @@ struct gm_control {
     bool channel_open;
     struct timespec resolv_changed; /* of the resolv.conf that `channel` has read */
     uint32_t queries;               /* under way in the channel */
+    struct gm_watch *watches;
+    uint64_t look_ms; /* when they are looked at next */
     /* 1 once the thread is to end. Writer: gm_control_stop (release); readers: the thread and
      * askers (acquire). Publishes nothing but itself. */
     _Atomic uint32_t stopping;
@@ -218,6 +222,49 @@ void gm_control_resolve(struct gm_control *control, struct gm_ring *from,
     submit(control, &lookup->mail);
 }
 
+/* ---- Watches ---- */
+
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000u + (uint64_t)now.tv_nsec / 1000000u;
+}
+
+static void watch_work(struct gm_mail *mail)
+{
+    struct gm_watch *watch = GM_CONTAINER_OF(mail, struct gm_watch, mail);
+    struct gm_control *control = watch->control;
+    watch->next = control->watches;
+    control->watches = watch;
+}
+
+void gm_control_watch(struct gm_control *control, struct gm_watch *watch)
+{
+    watch->control = control;
+    watch->mail.deliver = watch_work;
+    submit(control, &watch->mail);
+}
+
+static void look_around(struct gm_control *control)
+{
+    uint64_t now = now_ms();
+    if (control->watches == NULL || now < control->look_ms)
+        return;
+    control->look_ms = now + GM_WATCH_PERIOD_MS;
+    for (struct gm_watch *watch = control->watches; watch != NULL; watch = watch->next)
+        gm_watch_look(watch);
+}
+
+/* Until the next look; -1: nothing is watched. */
+static int look_wait_ms(const struct gm_control *control)
+{
+    uint64_t now = now_ms();
+    if (control->watches == NULL)
+        return -1;
+    return control->look_ms > now ? (int)(control->look_ms - now) : 0;
+}
+
 /* ---- The thread ---- */
 
 /* Fills fds[1..] with what c-ares waits for; returns how many there are in all. */
@@ -242,9 +289,11 @@ static nfds_t poll_set(struct gm_control *control, struct pollfd fds[1 + ARES_GE
 static int wait_ms(struct gm_control *control)
 {
     struct timeval left;
+    int look = look_wait_ms(control);
     if (!control->channel_open || ares_timeout(control->channel, NULL, &left) == NULL)
-        return -1;
-    return (int)(left.tv_sec * 1000 + left.tv_usec / 1000 + 1);
+        return look;
+    int answer = (int)(left.tv_sec * 1000 + left.tv_usec / 1000 + 1);
+    return look >= 0 && look < answer ? look : answer;
 }
 
 static void serve_channel(struct gm_control *control, const struct pollfd *fds, nfds_t count)
@@ -266,6 +315,7 @@ static void turn(struct gm_control *control)
     struct gm_mail *mail;
     while ((mail = gm_mailbox_take(&control->box)) != NULL)
         mail->deliver(mail);
+    look_around(control);
     struct pollfd fds[1 + ARES_GETSOCK_MAXNUM];
     nfds_t count = poll_set(control, fds);
     if (!gm_mailbox_sleep(&control->box))

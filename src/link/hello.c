@@ -2,7 +2,6 @@
  * nothing required is missing. */
 #include "link/hello.h"
 
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,6 +10,7 @@
 #include "frame/frame.h"
 
 #define HELLO_VERSION "0.1.0"
+#define ZERO_MASK     "zero-mask"
 
 static int finish(json_t *document, void *out, size_t cap)
 {
@@ -21,25 +21,42 @@ static int finish(json_t *document, void *out, size_t cap)
     return len == 0 || len > cap ? -GM_E_LIMIT : (int)len;
 }
 
+static json_t *features(bool zero_mask)
+{
+    return zero_mask ? json_pack("[s]", ZERO_MASK) : json_array();
+}
+
 int gm_hello_encode(const struct gm_hello *hello, void *out, size_t cap)
 {
-    return finish(json_pack("{s:s,s:s,s:i,s:i,s:i,s:i,s:i,s:i,s:[],s:s}", "server_id",
+    return finish(json_pack("{s:s,s:s,s:i,s:i,s:i,s:i,s:i,s:i,s:o,s:s}", "server_id",
                             hello->server_id, "instance", hello->instance, "lane", (int)hello->lane,
                             "lanes", (int)hello->lanes, "stream_limit", (int)hello->stream_limit,
                             "window", (int)hello->window, "frame_max", (int)GM_FRAME_PAYLOAD_MAX,
-                            "head_max", (int)GM_FRAME_BLOCK_MAX, "features", "version",
-                            HELLO_VERSION),
+                            "head_max", (int)GM_FRAME_BLOCK_MAX, "features",
+                            features(hello->zero_mask), "version", HELLO_VERSION),
                   out, cap);
 }
 
 int gm_ready_encode(const struct gm_ready *ready, void *out, size_t cap)
 {
-    return finish(json_pack("{s:s,s:s,s:i,s:i,s:i,s:i,s:[],s:s}", "instance", ready->instance,
+    return finish(json_pack("{s:s,s:s,s:i,s:i,s:i,s:i,s:o,s:s}", "instance", ready->instance,
                             "service", ready->service, "stream_limit", (int)ready->stream_limit,
                             "window", (int)ready->window, "frame_max", (int)GM_FRAME_PAYLOAD_MAX,
-                            "head_max", (int)GM_FRAME_BLOCK_MAX, "features", "version",
-                            HELLO_VERSION),
+                            "head_max", (int)GM_FRAME_BLOCK_MAX, "features",
+                            features(ready->zero_mask), "version", HELLO_VERSION),
                   out, cap);
+}
+
+/* Features that we do not know are of no concern. */
+static bool lists(const json_t *document, const char *feature)
+{
+    const json_t *list = json_object_get(document, "features");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *text = json_string_value(json_array_get(list, i));
+        if (text != NULL && strcmp(text, feature) == 0)
+            return true;
+    }
+    return false;
 }
 
 static bool take_text(const json_t *document, const char *key, char *out, size_t cap)
@@ -84,6 +101,7 @@ int gm_hello_decode(const void *json, size_t len, struct gm_hello *out)
                 out->stream_limit > 0 &&
                 take_number(document, "window", GM_FRAME_CREDIT_MAX, &out->window) &&
                 limits_fit(document);
+    out->zero_mask = good && lists(document, ZERO_MASK);
     json_decref(document);
     return good ? 0 : -GM_E_PROTOCOL;
 }
@@ -101,6 +119,7 @@ int gm_ready_decode(const void *json, size_t len, struct gm_ready *out)
             good = take_number(document, "stream_limit", GM_FRAME_SLOT_MAX, &out->stream_limit);
         if (good && json_object_get(document, "window") != NULL)
             good = take_number(document, "window", GM_LINK_WINDOW_MAX, &out->window);
+        out->zero_mask = lists(document, ZERO_MASK);
     }
     json_decref(document);
     return good ? 0 : -GM_E_PROTOCOL;

@@ -5,6 +5,7 @@
 #ifndef GM_LINK_HELLO_H
 #define GM_LINK_HELLO_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -18,6 +19,7 @@ struct gm_hello {
     char server_id[GM_LINK_NAME_MAX];
     char instance[GM_LINK_INSTANCE_MAX];
     uint32_t lane, lanes, stream_limit, window;
+    bool zero_mask; /* feature "zero-mask": the link is over TLS at this end */
 };
 
 struct gm_ready {
@@ -25,6 +27,7 @@ struct gm_ready {
     char service[GM_LINK_NAME_MAX];
     uint32_t stream_limit; /* 0: not said */
     uint32_t window;
+    bool zero_mask;
 };
 
 /* Write JSON into `out` (`cap` bytes, no NUL). Length or -GM_E_LIMIT. */

@@ -110,6 +110,20 @@ static bool link_greet(struct gm_link *link)
     return true;
 }
 
+/* False: it could not be, nothing may be said in the clear, and the timer ends the link. */
+static bool link_secure(struct gm_link *link, const struct gm_link_config *config)
+{
+    if (config->tls == NULL)
+        return true;
+    link->hello.zero_mask = link->role == GM_MUX_SERVER;
+    link->ready.zero_mask = link->role == GM_MUX_AGENT;
+    if (gm_conn_secure(&link->conn, config->tls, config->room, GM_POOL_LINK) == 0)
+        return true;
+    link->stuck = "out of memory for TLS";
+    link_arm(link, 0);
+    return false;
+}
+
 int gm_link_accept(struct gm_ring *ring, struct gm_link *link, int fd,
                    const char accept[GM_WS_ACCEPT_LEN], const struct gm_link_config *config)
 {
@@ -117,11 +131,14 @@ int gm_link_accept(struct gm_ring *ring, struct gm_link *link, int fd,
     if (rc == 0)
         rc = gm_conn_open(ring, &link->conn, fd, &link_conn_ops);
     if (rc < 0) {
+        gm_tls_free(config->tls);
         link_release(link);
         return rc;
     }
     link->state = LINK_GREETING;
     link->last_recv_ns = gm_ring_now_ns(ring);
+    if (!link_secure(link, config))
+        return 0;
     char head[512];
     struct gm_ws_text protocol = {GM_FRAME_SUBPROTOCOL, sizeof GM_FRAME_SUBPROTOCOL - 1};
     int len = gm_ws_write_response(head, sizeof head, accept, protocol);
@@ -144,10 +161,13 @@ int gm_link_dial(struct gm_ring *ring, struct gm_link *link, const struct gm_lin
     if (rc == 0)
         rc = gm_conn_dial(ring, &link->conn, dial->addr, &link_conn_ops);
     if (rc < 0) {
+        gm_tls_free(config->tls);
         link_release(link);
         return rc;
     }
     link->state = LINK_DIALLING;
+    if (!link_secure(link, config))
+        return 0;
     gm_ring_random(ring, random, sizeof random);
     gm_ws_key(random, link->key);
     if (dial->lane >= 0)
@@ -241,7 +261,7 @@ static void link_lost(struct gm_link *link, const char *text)
 static uint32_t link_mask_key(struct gm_link *link)
 {
     uint32_t key = 0;
-    if (link->role == GM_MUX_AGENT)
+    if (link->role == GM_MUX_AGENT && !link->zero_mask)
         gm_ring_random(link_ring(link), &key, sizeof key);
     return key;
 }
@@ -277,10 +297,11 @@ static void link_queue_message(struct gm_link *link, struct gm_batch *batch, str
     gm_slice *first = &batch->pieces[0];
     memcpy(first->data + GM_WS_HEADER_MAX - head, bytes, head);
     unsigned phase = 0;
-    if (header.masked)
+    bool touched = header.key != 0;
+    if (touched)
         phase = gm_ws_mask(first->data + GM_WS_HEADER_MAX, first->len - GM_WS_HEADER_MAX,
                            header.key, 0);
-    for (uint16_t i = 1; header.masked && i < batch->piece_count; i++) {
+    for (uint16_t i = 1; touched && i < batch->piece_count; i++) {
         phase = gm_ws_mask(batch->pieces[i].data, batch->pieces[i].len, header.key, phase);
     }
     first->data += GM_WS_HEADER_MAX - head;
@@ -293,6 +314,8 @@ static void link_queue_message(struct gm_link *link, struct gm_batch *batch, str
         }
         gm_conn_push(&link->conn, piece);
     }
+    /* The first message of an agent holds READY: the mask goes with what follows it. */
+    link->zero_mask = link->hello.zero_mask && link->ready.zero_mask;
     gm_counter_add(GM_COUNTER_MESSAGES_SENT, 1);
     gm_counter_add(GM_COUNTER_COPIES_SMALL_BYTES, batch->copied_bytes);
 }
@@ -546,8 +569,9 @@ static void link_recv(struct gm_conn *conn, gm_slice slice)
 
 static void link_recv_end(struct gm_conn *conn, int error)
 {
-    link_lost(link_of_conn(conn),
-              error < 0 ? "the connection broke" : "the peer closed the connection");
+    link_lost(link_of_conn(conn), error <= -GM_E_TLS ? gm_error_text(error)
+                                  : error < 0        ? "the connection broke"
+                                                     : "the peer closed the connection");
 }
 
 static void link_connected(struct gm_conn *conn, int error)
@@ -607,8 +631,10 @@ static void link_tick(struct gm_timer *timer)
     struct gm_link *link = GM_CONTAINER_OF(timer, struct gm_link, timer);
     uint64_t now_ns = gm_ring_now_ns(link_ring(link));
     if (link->state != LINK_UP) {
-        link_lost(link, link->state == LINK_DIALLING ? "the connection was not established in time"
-                                                     : "the peer did not greet in time");
+        link_lost(link, link->stuck != NULL ? link->stuck
+                        : link->state == LINK_DIALLING
+                            ? "the connection was not established in time"
+                            : "the peer did not greet in time");
         return;
     }
     if (gm_ring_gap_ns(link_ring(link)) > 0) {

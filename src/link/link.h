@@ -10,7 +10,7 @@
 
 #include "codec/codec.h"
 #include "link/hello.h"
-#include "net/conn.h"
+#include "net/tls.h"
 #include "ws/handshake.h"
 #include "ws/ws.h"
 
@@ -47,6 +47,8 @@ struct gm_link_config {
     enum gm_mux_role role;
     uint32_t stream_limit; /* what we announce */
     uint32_t window;       /* agent: READY's window */
+    struct gm_tls *tls;    /* NULL: plaintext. Taken, also on failure */
+    struct gm_tls_room *room;
     struct gm_hello hello; /* server: what we say */
     struct gm_ready ready; /* agent: what we say */
 };
@@ -73,11 +75,13 @@ struct gm_link {
     uint8_t state; /* enum in link.c */
     uint8_t role;
     bool silent, draining, drain_acked;
+    bool zero_mask;       /* agent: our messages need no mask, both ends having said so */
+    const char *stuck;    /* it failed before its owner could be told: the timer tells */
     uint64_t mux_seen[8]; /* statistics already counted */
 };
 
-/* Server: takes the descriptor of a checked upgrade request; answers 101 with `accept` and greets.
- * -GM_E_NOMEM: the descriptor stays the caller's. */
+/* Server: takes the descriptor of a checked upgrade request, and the session of a connection over
+ * TLS; answers 101 with `accept` and greets. -GM_E_NOMEM: the descriptor stays the caller's. */
 int gm_link_accept(struct gm_ring *ring, struct gm_link *link, int fd,
                    const char accept[GM_WS_ACCEPT_LEN],
                    const struct gm_link_config *config) GM_WARN_UNUSED;
@@ -89,7 +93,8 @@ struct gm_link_dial {
     struct gm_ws_text token;
     int lane; /* Gimlet-Lane: the lane to take over; negative: none */
 };
-/* Agent: dials, upgrades, greets. Failures come by on_down. */
+/* Agent: dials, over TLS if it has been given a session, upgrades, greets. Failures come by
+ * on_down. */
 int gm_link_dial(struct gm_ring *ring, struct gm_link *link, const struct gm_link_dial *dial,
                  const struct gm_link_config *config) GM_WARN_UNUSED;
 

@@ -22,6 +22,7 @@ struct gm_attach {
     int64_t expires_s;
     uint32_t lane;
     int fd;
+    struct gm_tls *tls; /* the connection's session; NULL: plaintext */
     char accept[GM_WS_ACCEPT_LEN];
     char subject[GM_LINK_NAME_MAX], service[GM_LINK_NAME_MAX], instance[GM_LINK_INSTANCE_MAX];
 };
@@ -184,6 +185,7 @@ void gm_attach_detached(struct gm_client *client, int fd)
     struct gm_server_ring *ctx = client->ctx;
     gm_chain_clear(&client->input, gm_ring_segs(ctx->ring));
     gm_list_remove(&client->node);
+    attach->tls = gm_conn_take_tls(&client->conn);
     free(client);
     attach->fd = fd;
     attach->mail.deliver = attach_arrive;
@@ -252,9 +254,11 @@ static void link_up(struct gm_link *link)
     card->request_window = link->ready.window;
     self->card = card;
     gm_card_announce(self->ctx->registry, card);
+    const struct gm_tls *tls = gm_conn_tls(&link->conn);
     gm_log_info("agent attached", GM_STR("agentID", self->subject),
                 GM_STR("service", self->service), GM_UINT("lane", self->lane),
-                GM_UINT("ring", gm_ring_index(self->ctx->ring)));
+                GM_UINT("ring", gm_ring_index(self->ctx->ring)),
+                GM_STR("clientCert", tls == NULL ? "" : gm_tls_facts(tls).peer_subject));
 }
 
 static void card_state(struct gm_server_link *self, enum gm_card_state state)
@@ -368,6 +372,8 @@ static void link_configure(const struct gm_attach *attach, struct gm_link_config
         .mux_ops = &gm_far_mux_ops,
         .role = GM_MUX_SERVER,
         .stream_limit = (uint32_t)shared->config->stream_limit,
+        .tls = attach->tls,
+        .room = &attach->to->tls_room,
         .hello = {.lane = attach->lane,
                   .lanes = shared->lane_count,
                   .stream_limit = (uint32_t)shared->config->stream_limit,
@@ -396,6 +402,8 @@ static void attach_arrive(struct gm_mail *mail)
         memcpy(self->subject, attach->subject, sizeof self->subject);
         memcpy(self->service, attach->service, sizeof self->service);
     }
+    if (!slot)
+        gm_tls_free(attach->tls);
     if (!slot || gm_link_accept(ctx->ring, &self->link, attach->fd, attach->accept, &config) < 0) {
         attach_failed(attach);
         free(self);

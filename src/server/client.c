@@ -27,6 +27,7 @@ static const struct gm_conn_ops client_ops;
 static void client_run(struct gm_client *client);
 static void client_expired(struct gm_timer *timer);
 static void client_expect_proxy(struct gm_client *client);
+static bool client_secure(struct gm_client *client);
 static void client_evacuate(struct gm_holder *holder);
 
 static struct gm_client *client_of(struct gm_conn *conn)
@@ -48,7 +49,7 @@ static void client_deadline(struct gm_client *client, uint64_t span_ns)
         gm_timer_set(ring, &client->timer, gm_ring_now_ns(ring) + span_ns);
 }
 
-void gm_client_accept(struct gm_server_ring *ctx, int fd, enum gm_client_face face)
+void gm_client_accept(struct gm_server_ring *ctx, int fd, enum gm_client_face face, bool tls)
 {
     struct gm_client *client = calloc(1, sizeof *client);
     gm_counter_add(GM_COUNTER_ALLOCATIONS, 1);
@@ -61,6 +62,7 @@ void gm_client_accept(struct gm_server_ring *ctx, int fd, enum gm_client_face fa
     }
     client->ctx = ctx;
     client->face = (uint8_t)face;
+    client->tls = tls;
     bool proxied = face == GM_FACE_PUBLIC && ctx->shared->config->proxy_protocol == 1;
     client->state = proxied ? GM_CLIENT_PROXY : GM_CLIENT_HEAD;
     gm_list_push_back(&ctx->clients, &client->node);
@@ -71,7 +73,7 @@ void gm_client_accept(struct gm_server_ring *ctx, int fd, enum gm_client_face fa
     client->close_after = ctx->phase == GM_SERVER_DRAINING;
     if (proxied)
         client_expect_proxy(client);
-    else
+    else if (!tls || client_secure(client))
         gm_conn_recv(&client->conn, GM_POOL_CLIENT, CLIENT_HEAD_GRANT);
 }
 
@@ -306,7 +308,32 @@ static bool client_take_proxy(struct gm_client *client)
     gm_peer_told(&client->peer, &header, client->ctx->shared->config);
     client->state = GM_CLIENT_HEAD;
     client_deadline(client, client->ctx->shared->config->header_timeout_ns);
+    return !client->tls || client_secure(client);
+}
+
+/* ---- TLS ---- */
+
+/* From here on the connection speaks TLS, what has come already included. False: it is over. */
+static bool client_secure(struct gm_client *client)
+{
+    struct gm_server_ring *ctx = client->ctx;
+    struct gm_tls *session = client->input_ended ? NULL : gm_tls_accept(ctx->tls);
+    if (session == NULL ||
+        gm_conn_secure(&client->conn, session, &ctx->tls_room, GM_POOL_CLIENT) < 0) {
+        client_abort(client, false);
+        return false;
+    }
+    while (client->input.count > 0)
+        gm_conn_unread(&client->conn, gm_chain_pop(&client->input, client_segs(client)));
     return true;
+}
+
+static void client_tls_failed(struct gm_client *client, int error)
+{
+    char from[INET6_ADDRSTRLEN];
+    gm_peer_learn(&client->peer, &client->conn, client->ctx->shared->config);
+    (void)gm_peer_text(&client->peer, from);
+    gm_log_warn("TLS with a client failed", GM_STR("from", from), GM_ERRTEXT(gm_error_text(error)));
 }
 
 /* ---- The run of a connection ---- */
@@ -441,6 +468,11 @@ static void client_recv_end(struct gm_conn *conn, int error)
 {
     struct gm_client *client = client_of(conn);
     client->input_ended = true;
+    if (error <= -GM_E_TLS && error != -GM_E_TLS_TRUNCATED)
+        client_tls_failed(client, error);
+    /* Between requests nothing can be cut short: many a client ends without close_notify. */
+    if (error == -GM_E_TLS_TRUNCATED && client->state == GM_CLIENT_HEAD)
+        error = 0;
     if (error < 0 || client->state == GM_CLIENT_VERIFY || client->state == GM_CLIENT_EXCHANGE) {
         client_gone(client);
         return;

@@ -44,13 +44,14 @@ struct gm_client {
     uint32_t head_copied; /* of head_len: the front of `input`, copied and not yet taken off it */
     struct gm_peer peer;
     uint8_t state, face;
+    bool tls;         /* what it says is, or will be, over TLS */
     bool close_after; /* no further request on this connection */
     bool input_ended; /* the peer has sent FIN */
     bool first_byte;  /* of the head under way has arrived */
 };
 
-/* Takes the accepted descriptor. */
-void gm_client_accept(struct gm_server_ring *ctx, int fd, enum gm_client_face face);
+/* Takes the accepted descriptor. `tls`: it came through the TLS port. */
+void gm_client_accept(struct gm_server_ring *ctx, int fd, enum gm_client_face face, bool tls);
 /* The exchange has ended and its answer is queued; `clean`: the request was read to its end and the
  * answer is whole, the connection may go on. */
 void gm_client_exchange_done(struct gm_client *client, bool clean);

@@ -10,6 +10,8 @@
 #include "base/counter.h"
 #include "config/config.h"
 #include "http/writer.h"
+#include "net/tls.h"
+#include "server/certs.h"
 #include "server/port.h"
 #include "server/registry.h"
 
@@ -33,6 +35,7 @@ struct gm_server_shared {
     const struct gm_server_config *config;
     struct gm_rings *rings;
     struct gm_keyset *keys;
+    struct gm_certs certs;
     struct gm_jwt_rules rules;
     struct gm_lanes *lanes;
     struct gm_server_ring **ring_contexts;
@@ -57,7 +60,15 @@ struct gm_server_ring {
     struct gm_token_cache tokens;
     void *tokens_memory;
 
-    struct gm_listener public_listener, metrics_listener, health_listener;
+    struct gm_listener public_listener, tls_listener, metrics_listener, health_listener;
+    uint32_t public_open; /* of the first two */
+
+    struct gm_tls_room tls_room;
+    struct gm_tls_server *tls; /* NULL: no TLS */
+    /* A newer one, or NULL. Writers: the control thread (acq_rel: publishes the set; takes back one
+     * that was not taken) and the ring, which takes it (acquire). */
+    _Atomic(struct gm_tls_server *) tls_next;
+
     struct gm_list clients;        /* every client connection */
     struct gm_list partial_heads;  /* clients with an incomplete head in a block, oldest first */
     struct gm_list verify_waiting; /* clients whose token waits for its turn at RSA */
@@ -79,7 +90,6 @@ struct gm_server_ring {
     struct gm_task pulled_task;
 
     enum gm_server_phase phase;
-    bool public_open;
     struct gm_timer drain_timer;
     uint64_t drain_deadline_ns;
     bool idle_told, done_told;

@@ -9,6 +9,7 @@
 #include "frame/head.h"
 #include "net/tls.h"
 #include "server/forwarded.h"
+#include "server/xfcc.h"
 
 /* What the gateway adds to a head, but for the client's Host: X-Forwarded-*, Forwarded, ids. */
 #define REQUEST_ADDED_BYTES 640u
@@ -67,9 +68,15 @@ static bool field_passes(const struct gm_http_field *field,
         return !request->strip_authorization;
     case GM_HTTP_ID_X_REQUEST_ID:
         return false;
+    case GM_HTTP_ID_OTHER:
+        /* Nobody but us says whose certificate it was. */
+        if (gm_http_span_equal_nocase(gm_http_field_name(field), GM_HTTP_LIT(GM_XFCC_NAME)))
+            return false;
+        break;
     default:
-        return (field->flags & (GM_HTTP_FIELD_HOP | GM_HTTP_FIELD_DERIVED)) == 0;
+        break;
     }
+    return (field->flags & (GM_HTTP_FIELD_HOP | GM_HTTP_FIELD_DERIVED)) == 0;
 }
 
 static struct gm_forwarded forwarded_of(struct gm_exchange *exchange,
@@ -84,6 +91,26 @@ static struct gm_forwarded forwarded_of(struct gm_exchange *exchange,
         .judged = config->trusted_proxies_text != NULL,
         .tls = gm_conn_tls(&client->conn) != NULL,
     };
+}
+
+/* The subject of a certificate that the client has shown and we have checked; "" when there is
+ * none.
+ */
+static const char *cert_subject(const struct gm_exchange *exchange)
+{
+    const struct gm_tls *tls = gm_conn_tls(&exchange->client->conn);
+    return tls == NULL ? "" : gm_tls_facts(tls).peer_subject;
+}
+
+/* A subject that does not fit is not left out: a backend might take the client for nobody. */
+static int put_cert(struct gm_head_writer *writer, const char *subject)
+{
+    char text[GM_XFCC_MAX];
+    size_t len = gm_xfcc_write(subject, text);
+    if (len == 0)
+        return -GM_E_LIMIT;
+    put_field(writer, GM_HTTP_LIT(GM_XFCC_NAME), (struct gm_http_span){text, len});
+    return 0;
 }
 
 /* W3C trace context: a request without one starts a trace; "00" flags: whether it is sampled is for
@@ -132,9 +159,10 @@ static struct gm_head_request block_head(const struct gm_exchange_request *reque
 }
 
 /* An upper bound of the block's size, so that the right kind of block is taken at once. */
-static size_t block_bound(const struct gm_exchange_request *request)
+static size_t block_bound(const struct gm_exchange_request *request, const char *subject)
 {
-    size_t bound = GM_MUX_OPEN_ROOM + GM_MUX_TAIL_ROOM + GM_HEAD_REQUEST_LEN + REQUEST_ADDED_BYTES;
+    size_t bound = *subject == '\0' ? 0 : GM_XFCC_MAX + sizeof GM_XFCC_NAME + 4u;
+    bound += GM_MUX_OPEN_ROOM + GM_MUX_TAIL_ROOM + GM_HEAD_REQUEST_LEN + REQUEST_ADDED_BYTES;
     bound += request->head->method.len + request->head->host.len * 3 + request->prefix.len +
              request->target.len;
     for (uint16_t i = 0; i < request->head->fields.count; i++) {
@@ -148,8 +176,10 @@ static int encode(struct gm_exchange *exchange, const struct gm_exchange_request
                   struct gm_http_span target, gm_slice *out)
 {
     struct gm_ring *ring = exchange->ctx->ring;
-    struct gm_buf *buf = gm_ring_block(
-        ring, block_bound(request) <= GM_BLOCK_SMALL_BYTES ? GM_BLOCK_SMALL : GM_BLOCK_HEAD);
+    const char *subject = cert_subject(exchange);
+    struct gm_buf *buf =
+        gm_ring_block(ring, block_bound(request, subject) <= GM_BLOCK_SMALL_BYTES ? GM_BLOCK_SMALL
+                                                                                  : GM_BLOCK_HEAD);
     if (buf == NULL)
         return -GM_E_NOMEM;
     const struct gm_http_fields *fields = &request->head->fields;
@@ -167,8 +197,9 @@ static int encode(struct gm_exchange *exchange, const struct gm_exchange_request
     put_field(&writer, GM_HTTP_LIT("X-Request-Id"),
               (struct gm_http_span){exchange->request_id, exchange->request_id_len});
     put_trace(&writer, ring, request->head);
+    int rc = *subject == '\0' ? 0 : put_cert(&writer, subject);
     int len = gm_head_write_finish(&writer);
-    if (len < 0) {
+    if (len < 0 || rc < 0) {
         gm_buf_put(buf);
         return -GM_E_LIMIT;
     }

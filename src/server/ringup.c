@@ -62,15 +62,19 @@ static struct gm_server_ring *context_of(struct gm_listener *listener)
 
 static void accept_public(struct gm_listener *listener, int fd)
 {
-    gm_client_accept(context_of(listener), fd, GM_FACE_PUBLIC);
+    gm_client_accept(context_of(listener), fd, GM_FACE_PUBLIC, false);
+}
+static void accept_tls(struct gm_listener *listener, int fd)
+{
+    gm_client_accept(context_of(listener), fd, GM_FACE_PUBLIC, true);
 }
 static void accept_metrics(struct gm_listener *listener, int fd)
 {
-    gm_client_accept(context_of(listener), fd, GM_FACE_METRICS);
+    gm_client_accept(context_of(listener), fd, GM_FACE_METRICS, false);
 }
 static void accept_health(struct gm_listener *listener, int fd)
 {
-    gm_client_accept(context_of(listener), fd, GM_FACE_HEALTH);
+    gm_client_accept(context_of(listener), fd, GM_FACE_HEALTH, false);
 }
 
 static void listener_closed(struct gm_listener *listener)
@@ -112,16 +116,27 @@ static int open_listener(struct gm_server_ring *ctx, struct gm_listener *listene
     return rc;
 }
 
+/* Those for clients and agents. */
+static int open_public(struct gm_server_ring *ctx)
+{
+    const struct gm_server_config *config = ctx->shared->config;
+    int rc = 0;
+    if (config->http_port >= 0)
+        rc = open_listener(ctx, &ctx->public_listener, config->http_port, accept_public);
+    ctx->public_open += rc == 0 && config->http_port >= 0;
+    if (rc >= 0 && config->https_port >= 0)
+        rc = open_listener(ctx, &ctx->tls_listener, config->https_port, accept_tls);
+    ctx->public_open += rc == 0 && config->https_port >= 0;
+    return rc;
+}
+
 static int open_listeners(struct gm_server_ring *ctx)
 {
     const struct gm_server_config *config = ctx->shared->config;
-    int rc = open_listener(ctx, &ctx->public_listener, config->http_port, accept_public);
-    if (rc < 0)
-        return rc;
-    ctx->public_open = true;
+    int rc = open_public(ctx);
     /* The operators' ports need no second ring. */
-    if (gm_ring_index(ctx->ring) != 0)
-        return 0;
+    if (rc < 0 || gm_ring_index(ctx->ring) != 0)
+        return rc;
     if (config->metrics_port >= 0)
         rc = open_listener(ctx, &ctx->metrics_listener, config->metrics_port, accept_metrics);
     if (rc >= 0 && config->health_port >= 0)
@@ -186,6 +201,7 @@ int gm_server_ring_init(struct gm_ring *ring, void *arg)
     gm_list_init(&ctx->pulled_fars);
     gm_task_init(&ctx->pulled_task, gm_far_report);
     gm_timer_init(&ctx->drain_timer, drain_tick);
+    gm_certs_ring_init(&shared->certs, ctx);
     ctx->registry = gm_registry_new(ring, shared->registries);
     int rc = ctx->registry == NULL ? -GM_E_NOMEM
                                    : gm_port_init(&ctx->port, ring, shared->ports, &port_ops, ctx);
@@ -205,6 +221,7 @@ void gm_server_ring_fini(struct gm_ring *ring, void *arg)
     if (ctx == NULL)
         return;
     gm_attach_fini(ctx);
+    gm_certs_ring_fini(ctx);
     gm_port_fini(&ctx->port);
     gm_token_cache_fini(&ctx->tokens);
     if (ctx->tokens_memory != NULL) {
@@ -260,7 +277,7 @@ static void drain_tick(struct gm_timer *timer)
     bool late = now_ns >= ctx->drain_deadline_ns;
     if (late)
         each_client(ctx, cut_client);
-    if (!ctx->idle_told && (late || (!has_public_client(ctx) && !ctx->public_open))) {
+    if (!ctx->idle_told && (late || (!has_public_client(ctx) && ctx->public_open == 0))) {
         ctx->idle_told = true;
         atomic_fetch_add_explicit(&shared->rings_idle, 1, memory_order_relaxed);
     }
@@ -280,16 +297,25 @@ static void drain_tick(struct gm_timer *timer)
 
 static void public_closed(struct gm_listener *listener)
 {
-    context_of(listener)->public_open = false;
+    context_of(listener)->public_open--;
+}
+
+static void close_public(struct gm_listener *listener, int32_t port)
+{
+    if (port < 0)
+        return;
+    listener->on_closed = public_closed;
+    gm_listener_close(listener);
 }
 
 static void drain_begin(struct gm_ring *ring)
 {
     struct gm_server_ring *ctx = gm_ring_user(ring);
+    const struct gm_server_config *config = ctx->shared->config;
     ctx->phase = GM_SERVER_DRAINING;
     ctx->drain_deadline_ns = gm_ring_now_ns(ctx->ring) + ctx->shared->config->shutdown_timeout_ns;
-    ctx->public_listener.on_closed = public_closed;
-    gm_listener_close(&ctx->public_listener);
+    close_public(&ctx->public_listener, config->http_port);
+    close_public(&ctx->tls_listener, config->https_port);
     each_client(ctx, gm_client_drain);
     gm_timer_set(ctx->ring, &ctx->drain_timer, gm_ring_now_ns(ctx->ring) + DRAIN_TICK_NS);
 }

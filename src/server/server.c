@@ -16,6 +16,9 @@
 #include "server/lanes.h"
 #include "server/ringup.h"
 
+/* Public, public over TLS, metrics, health. */
+#define PORTS 4u
+
 static int load_keys(struct gm_server_shared *shared)
 {
     const struct gm_server_config *config = shared->config;
@@ -64,12 +67,13 @@ static int claim_port(const struct gm_server_config *config, int32_t *port)
     return rc;
 }
 
-/* The three ports; `holds` gets what is to be closed when the rings listen. */
-static int claim_ports(struct gm_server_config *config, int holds[3])
+/* `holds` gets what is to be closed when the rings listen. */
+static int claim_ports(struct gm_server_config *config, int holds[PORTS])
 {
-    int32_t *ports[3] = {&config->http_port, &config->metrics_port, &config->health_port};
+    int32_t *ports[PORTS] = {&config->http_port, &config->https_port, &config->metrics_port,
+                             &config->health_port};
     int rc = 0;
-    for (unsigned i = 0; i < 3; i++) {
+    for (unsigned i = 0; i < PORTS; i++) {
         holds[i] = claim_port(config, ports[i]);
         if (holds[i] != -EADDRINUSE)
             continue;
@@ -99,12 +103,30 @@ static int start_rings(struct gm_server_shared *shared)
     return gm_process_start_rings(runtime, &ops, &shared->rings);
 }
 
+static int start(struct gm_server_shared *shared)
+{
+    int rc = load_keys(shared);
+    if (rc >= 0)
+        rc = gm_certs_load(&shared->certs, shared);
+    if (rc >= 0)
+        rc = gm_log_start(true);
+    if (rc >= 0)
+        rc = start_rings(shared);
+    if (rc < 0)
+        return rc;
+    rc = gm_certs_watch(&shared->certs);
+    if (rc < 0)
+        gm_rings_stop(shared->rings);
+    return rc;
+}
+
 static void announce(const struct gm_server_shared *shared)
 {
     const struct gm_server_config *config = shared->config;
     gm_process_announce_io(&config->runtime, shared->rings);
     gm_log_info("server started", GM_UINT("lanes", shared->lane_count),
-                GM_INT("httpPort", config->http_port), GM_INT("metricsPort", config->metrics_port),
+                GM_INT("httpPort", config->http_port), GM_INT("httpsPort", config->https_port),
+                GM_INT("metricsPort", config->metrics_port),
                 GM_INT("healthPort", config->health_port),
                 GM_NS("idleTimeout", config->idle_timeout_ns),
                 GM_INT("maxConcurrentRequests", config->max_concurrent_requests));
@@ -129,6 +151,7 @@ static void run(struct gm_server_shared *shared, const sigset_t *signals)
                                         .cut = cut,
                                         .arg = shared,
                                     });
+    gm_certs_stop(&shared->certs);
     gm_rings_stop(shared->rings);
 }
 
@@ -141,6 +164,7 @@ static void release(struct gm_server_shared *shared)
         gm_registry_free(shared->registries[i]);
         free(shared->ring_contexts[i]);
     }
+    gm_certs_fini(&shared->certs);
     gm_lanes_free(shared->lanes);
     gm_keyset_free(shared->keys);
     free(shared->registries);
@@ -160,12 +184,11 @@ int gm_server_main(int argc, char **argv)
     gm_process_random_id(shared.instance);
     sigset_t signals;
     gm_process_block_signals(&signals);
-    int holds[3];
+    int holds[PORTS];
     int code = 1;
-    if (claim_ports(&config, holds) == 0 && load_keys(&shared) >= 0 && gm_log_start(true) == 0 &&
-        start_rings(&shared) >= 0)
+    if (claim_ports(&config, holds) == 0 && start(&shared) >= 0)
         code = 0;
-    for (unsigned i = 0; i < 3; i++) {
+    for (unsigned i = 0; i < PORTS; i++) {
         if (holds[i] >= 0)
             (void)close(holds[i]);
     }

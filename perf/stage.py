@@ -148,7 +148,10 @@ class Stage:
         path.write_text(text)
         process = self.start(name, ["nginx", "-c", path, "-p", self.dir, "-e", self.dir / f"{name}-error.log"], core)
         self.wait_port(values.get("PROXY", values["BACKEND"]))
-        worker = children(process.pid)[0]
+        while not (workers := children(process.pid)):  # it listens before it forks
+            self.wait_port(values.get("PROXY", values["BACKEND"]))
+            time.sleep(0.02)
+        worker = workers[0]
         self.pids.append(worker)
         return worker
 

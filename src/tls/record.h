@@ -2,8 +2,9 @@
  * 5246, 5288, 7905), AES-GCM and ChaCha20-Poly1305.
  *
  * Pure: bytes in, bytes out. Opening decrypts in place, where the kernel put the bytes; sealing
- * encrypts from the payload's slices straight into the outgoing block: the cipher is the only pass
- * over the bytes. Nothing that has not been authenticated is ever given out. */
+ * encrypts from the payload's slices straight into the outgoing blocks: the cipher is the only pass
+ * over the bytes (but a record that fits one block is gathered there first, which costs less than
+ * the pieces). Nothing that has not been authenticated is ever given out. */
 #ifndef GM_TLS_RECORD_H
 #define GM_TLS_RECORD_H
 

@@ -175,6 +175,24 @@ Test(record, speaks_as_openssl_does)
     }
 }
 
+/* wolfCrypt decides once per key, for records in one go and in pieces alike. */
+Test(record, has_the_processor_do_aes)
+{
+#if defined(WOLFSSL_AESNI) && defined(WOLFSSL_AESGCM_STREAM)
+    if (!__builtin_cpu_supports("aes"))
+        cr_skip_test("this processor has no AES");
+    struct gm_tls_aead aead;
+    uint8_t key[32] = {1};
+    for (unsigned cipher = GM_TLS_AES_128_GCM; cipher <= GM_TLS_AES_256_GCM; cipher++) {
+        cr_assert_eq(gm_tls_aead_init(&aead, cipher, key), 0);
+        cr_assert(aead.u.aes.use_aesni);
+        gm_tls_aead_wipe(&aead);
+    }
+#else
+    cr_skip_test("this build of wolfSSL has AES in C only");
+#endif
+}
+
 /* ---- There and back ---- */
 
 struct trip {

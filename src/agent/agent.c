@@ -46,7 +46,13 @@ static int load_server(struct gm_agent_shared *shared, struct gm_option_context 
     if (rc < 0)
         return refuse(context, "--server-url", url, gm_http_error_text(rc));
     name_host(shared);
-    return 0;
+    const struct gm_proxy_choice *choice = &shared->config->proxy;
+    const char *why = NULL;
+    rc = gm_agent_proxy_load(&shared->proxy, choice, &shared->server, &why);
+    if (rc < 0)
+        (void)gm_option_refuse(&gm_agent_program, context, 2, "%s cannot be used: %s",
+                               choice->variable, why);
+    return rc;
 }
 
 /* 0 when the file holds anything but white space, or a negative errno. */
@@ -169,6 +175,7 @@ static void announce(const struct gm_agent_shared *shared)
                     GM_STR("target", config->services[i].target));
     }
     gm_log_info("agent started", GM_STR("serverURL", config->server_url),
+                GM_STR("proxy", shared->proxy.name),
                 GM_INT("maxConcurrentRequests", config->max_concurrent_requests));
 }
 

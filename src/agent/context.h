@@ -5,6 +5,7 @@
 #ifndef GM_AGENT_CONTEXT_H
 #define GM_AGENT_CONTEXT_H
 
+#include "agent/proxy.h"
 #include "agent/trust.h"
 #include "base/counter.h"
 #include "client/call.h"
@@ -40,6 +41,7 @@ struct gm_agent_shared {
     struct gm_control *control;
     struct gm_target server;
     struct gm_trust trust;           /* in the server */
+    struct gm_agent_proxy proxy;     /* on the way to it */
     char host[GM_HTTP_HOST_MAX + 8]; /* Host of the links' requests */
     struct gm_agent_service_info *services;
     uint32_t service_count;

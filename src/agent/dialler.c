@@ -179,7 +179,7 @@ static void slot_resolved(struct gm_control_lookup *lookup)
 static void slot_resolve(struct gm_dial_slot *slot)
 {
     struct gm_agent_shared *shared = slot->dialler->shared;
-    const struct gm_target *server = &shared->server;
+    const struct gm_target *server = shared->proxy.used ? &shared->proxy.target : &shared->server;
     if (server->resolved) {
         slot->lookup.addrs[0] = server->literal;
         slot->lookup.count = 1;

@@ -32,7 +32,7 @@ struct gm_agent_link {
     struct gm_task end_task;  /* a surplus link ends once its mux is done with the greeting */
     uint64_t up_ns;           /* when it came up; 0: it never did */
     /* For the dialler, when the link goes down. */
-    char cause[128];
+    char cause[512];
     uint64_t down_ns;
     bool surplus;
 };

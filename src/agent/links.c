@@ -119,6 +119,7 @@ static int dial(struct gm_agent_link *self)
     }
     struct gm_link_dial what = {
         .addr = &self->addr,
+        .proxy = shared->proxy.used ? &shared->proxy.link : NULL,
         .host = {shared->host, strlen(shared->host)},
         .target = {path, sizeof path - 1},
         .token = {self->token, self->token_len},

@@ -303,7 +303,9 @@ const struct gm_option_program gm_agent_program = {
                 "  gimlet agent --server-url wss://gateway.example.com/agent \\\n"
                 "               --service llm=http://127.0.0.1:8000,token-file=llm.token \\\n"
                 "               --service tts=unix:/run/tts.sock,token-file=tts.token\n"
-                "In $GIMLET_AGENT_SERVICE services are separated by white space.",
+                "In $GIMLET_AGENT_SERVICE services are separated by white space.\n"
+                "The server is dialled through the HTTP proxy that $HTTPS_PROXY (for wss://) or\n"
+                "$HTTP_PROXY (for ws://) names, unless $NO_PROXY names the server.",
     .env_prefix = "GIMLET_AGENT_",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
@@ -405,6 +407,22 @@ static enum gm_option_result complete_tls(struct gm_agent_config *config,
     return GM_OPTIONS_READY;
 }
 
+/* The value may hold a password, so it is not repeated. */
+static enum gm_option_result complete_proxy(struct gm_agent_config *config,
+                                            struct gm_option_context *context)
+{
+    struct gm_proxy_choice *proxy = &config->proxy;
+    if (gm_proxy_choose(context->environment, config->server_url, &config->arena, proxy) < 0)
+        return no_memory(context);
+    if (proxy->url == NULL || starts_with(proxy->url, "http://") ||
+        strstr(proxy->url, "://") == NULL)
+        return GM_OPTIONS_READY;
+    return gm_option_refuse(&gm_agent_program, context, 2,
+                            "%s: only a proxy of the form http://[user:password@]host:port can be "
+                            "used; name the server in NO_PROXY to do without",
+                            proxy->variable);
+}
+
 static enum gm_option_result single_service(struct gm_agent_config *config,
                                             struct gm_option_context *context)
 {
@@ -486,6 +504,8 @@ static enum gm_option_result complete(struct gm_agent_config *config,
                                        : single_service(config, context);
     if (result == GM_OPTIONS_READY)
         result = complete_tls(config, context);
+    if (result == GM_OPTIONS_READY)
+        result = complete_proxy(config, context);
     return result == GM_OPTIONS_READY ? give_tokens(config, context) : result;
 }
 

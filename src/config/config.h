@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "config/cidr.h"
 #include "config/option.h"
+#include "config/proxy.h"
 
 /* More rings than cores of any machine we know of; more lanes than balancing profits from. */
 #define GM_CONFIG_RINGS_MAX 256
@@ -106,9 +107,10 @@ struct gm_agent_service {
 
 struct gm_agent_config {
     struct gm_runtime_config runtime;
-    const char *server_url;  /* ws:// or wss:// */
-    struct gm_agent_tls tls; /* only with wss:// */
-    bool allow_slow_tls;     /* without AES in hardware, too */
+    const char *server_url;       /* ws:// or wss:// */
+    struct gm_agent_tls tls;      /* only with wss:// */
+    bool allow_slow_tls;          /* without AES in hardware, too */
+    struct gm_proxy_choice proxy; /* towards the server, from the environment */
     struct gm_agent_service *services;
     size_t service_count;            /* at least 1 */
     int32_t metrics_port;            /* -1 = off */

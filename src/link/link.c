@@ -3,8 +3,6 @@
  * Invariants: after gm_link_end nothing reaches the owner but on_closed; the mux is aborted exactly
  * once; a WebSocket message is built and queued whole within one flush, so that control frames of
  * the WebSocket never fall into one. */
-#include "link/link.h"
-
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,18 +11,11 @@
 #include "base/counter.h"
 #include "frame/reason.h"
 #include "http/parser.h"
+#include "link/internal.h"
 #include "ws/mask.h"
 
-enum link_state {
-    LINK_DIALLING = 1, /* TCP connect */
-    LINK_UPGRADING,    /* request sent, no answer yet */
-    LINK_GREETING,
-    LINK_UP,
-    LINK_ENDED,
-};
-
-#define LINK_BATCH_PIECES     64u
-#define LINK_UPGRADE_HEAD_MAX 4000u
+#define LINK_BATCH_PIECES   64u
+#define UPGRADE_REQUEST_MAX (11u * 1024u)
 
 static const struct gm_conn_ops link_conn_ops;
 static void link_tick(struct gm_timer *timer);
@@ -79,6 +70,7 @@ static void link_release(struct gm_link *link)
 {
     gm_timer_cancel(&link->timer);
     gm_timer_cancel(&link->starved);
+    link_proxy_release(link);
     if (link->head != NULL)
         gm_buf_put(link->head);
     link->head = NULL;
@@ -110,6 +102,12 @@ static bool link_greet(struct gm_link *link)
     return true;
 }
 
+static void link_stick(struct gm_link *link)
+{
+    link->stuck = "out of memory for the link";
+    link_arm(link, 0);
+}
+
 /* False: it could not be, nothing may be said in the clear, and the timer ends the link. */
 static bool link_secure(struct gm_link *link, const struct gm_link_config *config)
 {
@@ -119,8 +117,7 @@ static bool link_secure(struct gm_link *link, const struct gm_link_config *confi
     link->ready.zero_mask = link->role == GM_MUX_AGENT;
     if (gm_conn_secure(&link->conn, config->tls, config->room, GM_POOL_LINK) == 0)
         return true;
-    link->stuck = "out of memory for TLS";
-    link_arm(link, 0);
+    link_stick(link);
     return false;
 }
 
@@ -152,23 +149,13 @@ int gm_link_accept(struct gm_ring *ring, struct gm_link *link, int fd,
     return 0;
 }
 
-int gm_link_dial(struct gm_ring *ring, struct gm_link *link, const struct gm_link_dial *dial,
-                 const struct gm_link_config *config)
+/* Writes the upgrade request; its length, or not above 0. */
+static int link_request(struct gm_link *link, const struct gm_link_dial *dial,
+                        char head[UPGRADE_REQUEST_MAX])
 {
     uint8_t random[16];
-    char fields[GM_LINK_INSTANCE_MAX + 9 * 1024], number[12] = "", head[11 * 1024];
-    int rc = link_prepare(ring, link, config);
-    if (rc == 0)
-        rc = gm_conn_dial(ring, &link->conn, dial->addr, &link_conn_ops);
-    if (rc < 0) {
-        gm_tls_free(config->tls);
-        link_release(link);
-        return rc;
-    }
-    link->state = LINK_DIALLING;
-    if (!link_secure(link, config))
-        return 0;
-    gm_ring_random(ring, random, sizeof random);
+    char fields[GM_LINK_INSTANCE_MAX + 9 * 1024], number[12] = "";
+    gm_ring_random(link_ring(link), random, sizeof random);
     gm_ws_key(random, link->key);
     if (dial->lane >= 0)
         (void)snprintf(number, sizeof number, "%d", dial->lane);
@@ -183,11 +170,38 @@ int gm_link_dial(struct gm_ring *ring, struct gm_link *link, const struct gm_lin
         .fields = {fields, len < (int)sizeof fields ? (size_t)len : sizeof fields - 1},
         .key = link->key,
     };
-    len = gm_ws_write_request(head, sizeof head, &request);
-    if (len > 0)
-        gm_conn_write(&link->conn, head, (size_t)len);
-    gm_conn_recv(&link->conn, GM_POOL_LINK, GM_RECV_UNLIMITED);
+    len = gm_ws_write_request(head, UPGRADE_REQUEST_MAX, &request);
+    explicit_bzero(fields, sizeof fields);
+    return len;
+}
+
+int gm_link_dial(struct gm_ring *ring, struct gm_link *link, const struct gm_link_dial *dial,
+                 const struct gm_link_config *config)
+{
+    char head[UPGRADE_REQUEST_MAX];
+    int rc = link_prepare(ring, link, config);
+    if (rc == 0)
+        rc = gm_conn_dial(ring, &link->conn, dial->addr, &link_conn_ops);
+    if (rc < 0) {
+        gm_tls_free(config->tls);
+        link_release(link);
+        return rc;
+    }
+    link->state = LINK_DIALLING;
     link_arm(link, GM_LINK_GREETING_NS); /* covers the connect, the upgrade and the greetings */
+    int len = link_request(link, dial, head);
+    struct gm_ws_text request = {head, len > 0 ? (size_t)len : 0};
+    if (dial->proxy == NULL && link_secure(link, config)) {
+        gm_conn_write(&link->conn, request.p, request.len);
+        gm_conn_recv(&link->conn, GM_POOL_LINK, GM_RECV_UNLIMITED);
+    } else if (dial->proxy != NULL) {
+        link->ready.zero_mask = config->tls != NULL;
+        if (link_proxy_begin(link, dial->proxy, config, request))
+            gm_conn_recv(&link->conn, GM_POOL_LINK, GM_RECV_UNLIMITED);
+        else
+            link_stick(link);
+    }
+    explicit_bzero(head, sizeof head);
     return 0;
 }
 
@@ -248,11 +262,11 @@ void gm_link_end(struct gm_link *link, enum gm_reason_code reason, uint16_t code
 }
 
 /* The connection is of no use any more: the peer is gone, or silent. */
-static void link_lost(struct gm_link *link, const char *text)
+void link_lost(struct gm_link *link, const char *text)
 {
     if (link->state == LINK_ENDED)
         return;
-    link_down(link, GM_REASON_AGENT_DISCONNECT, text);
+    link_down(link, GM_REASON_AGENT_DISCONNECT, link_proxy_text(link, text));
     gm_conn_abort(&link->conn, true);
 }
 
@@ -518,7 +532,8 @@ static void link_upgraded(struct gm_link *link, int head_len,
         link_frames(link, (gm_slice){head->data + head_len, rest, head});
 }
 
-static void link_gather_upgrade(struct gm_link *link, gm_slice slice)
+int link_gather_answer(struct gm_link *link, gm_slice slice, enum gm_http_method method,
+                       struct gm_http_response *response)
 {
     if (link->head == NULL)
         link->head = gm_ring_block(link_ring(link), GM_BLOCK_HEAD);
@@ -526,20 +541,27 @@ static void link_gather_upgrade(struct gm_link *link, gm_slice slice)
     if (room < slice.len) {
         gm_slice_put(slice);
         link_lost(link, "the server's answer is too long");
-        return;
+        return -GM_E_LIMIT;
     }
     memcpy(link->head->data + link->head_len, slice.data, slice.len);
     link->head_len += slice.len;
     gm_slice_put(slice);
+    size_t scanned = 0;
+    int len = gm_http_parse_response((const char *)link->head->data, link->head_len, &scanned,
+                                     method, response);
+    if (len < 0)
+        link_lost(link, link->proxy != NULL ? "its answer is not HTTP"
+                                            : "the server's answer is not HTTP");
+    return len;
+}
+
+static void link_gather_upgrade(struct gm_link *link, gm_slice slice)
+{
     struct gm_http_field fields[GM_HTTP_FIELDS_MAX];
     struct gm_http_response response;
     gm_http_response_init(&response, fields, GM_HTTP_FIELDS_MAX, LINK_UPGRADE_HEAD_MAX);
-    size_t scanned = 0;
-    int len = gm_http_parse_response((const char *)link->head->data, link->head_len, &scanned,
-                                     GM_HTTP_GET, &response);
-    if (len < 0)
-        link_lost(link, "the server's answer is not HTTP");
-    else if (len > 0)
+    int len = link_gather_answer(link, slice, GM_HTTP_GET, &response);
+    if (len > 0)
         link_upgraded(link, len, &response);
 }
 
@@ -561,7 +583,9 @@ static void link_recv(struct gm_conn *conn, gm_slice slice)
         if (link->ops->on_silent != NULL)
             link->ops->on_silent(link, false);
     }
-    if (link->state == LINK_UPGRADING)
+    if (link->proxy != NULL)
+        link_proxy_recv(link, slice);
+    else if (link->state == LINK_UPGRADING)
         link_gather_upgrade(link, slice);
     else
         link_frames(link, slice);
@@ -579,6 +603,8 @@ static void link_connected(struct gm_conn *conn, int error)
     struct gm_link *link = link_of_conn(conn);
     if (error < 0)
         link_lost(link, gm_error_text(error));
+    else if (link->proxy != NULL)
+        link_proxy_connected(link);
     else
         link->state = LINK_UPGRADING;
 }
@@ -587,7 +613,9 @@ static void link_sent(struct gm_conn *conn, size_t bytes)
 {
     (void)bytes;
     struct gm_link *link = link_of_conn(conn);
-    if (link->state != LINK_ENDED && gm_mux_ready(&link->mux))
+    if (link->state == LINK_PROXYING)
+        link_proxy_sent(link);
+    else if (link->state != LINK_ENDED && gm_mux_ready(&link->mux))
         gm_conn_kick(conn);
 }
 

@@ -34,8 +34,8 @@ struct gm_link_ops {
     void (*on_silent)(struct gm_link *link, bool silent);
     /* The round trip has been measured (mux.rtt_ns). May be NULL. */
     void (*on_rtt)(struct gm_link *link);
-    /* The link has ended; its streams have been told. `text` says why (static). on_closed follows.
-     */
+    /* The link has ended; its streams have been told. `text` says why (borrowed). on_closed
+     * follows. */
     void (*on_down)(struct gm_link *link, enum gm_reason_code reason, const char *text);
     /* The memory may be reused. */
     void (*on_closed)(struct gm_link *link);
@@ -53,16 +53,19 @@ struct gm_link_config {
     struct gm_ready ready; /* agent: what we say */
 };
 
+struct link_proxy;
+
 struct gm_link {
     struct gm_conn conn;
     struct gm_ws_reader ws;
     struct gm_mux mux;
     const struct gm_link_ops *ops;
     void *mux_memory;
-    struct gm_timer starved; /* no block for a message: tried again a tick later */
-    struct gm_timer timer;   /* greeting, then liveness */
-    struct gm_holder holder; /* while streams wait for the socket */
-    struct gm_buf *head;     /* agent: the answer to the upgrade, gathered */
+    struct gm_timer starved;  /* no block for a message: tried again a tick later */
+    struct gm_timer timer;    /* greeting, then liveness */
+    struct gm_holder holder;  /* while streams wait for the socket */
+    struct link_proxy *proxy; /* agent: until the tunnel through it stands */
+    struct gm_buf *head;      /* agent: the answer to the upgrade, gathered */
     uint64_t last_recv_ns;
     uint64_t pinged_ns;    /* 0: no PING unanswered */
     uint64_t measured_ns;  /* when the last PING left: it measures the round trip */
@@ -86,15 +89,23 @@ int gm_link_accept(struct gm_ring *ring, struct gm_link *link, int fd,
                    const char accept[GM_WS_ACCEPT_LEN],
                    const struct gm_link_config *config) GM_WARN_UNUSED;
 
+/* An HTTP proxy on the way. Borrowed until return. */
+struct gm_link_proxy {
+    const char *name;        /* host:port, for messages */
+    const char *to;          /* host:port of the server */
+    const char *credentials; /* value of Proxy-Authorization; NULL: none */
+};
+
 /* What the upgrade request says. Borrowed until return. */
 struct gm_link_dial {
-    const union gm_addr *addr;
+    const union gm_addr *addr;         /* the proxy's, if there is one */
+    const struct gm_link_proxy *proxy; /* NULL: none */
     struct gm_ws_text host, target;
     struct gm_ws_text token;
     int lane; /* Gimlet-Lane: the lane to take over; negative: none */
 };
-/* Agent: dials, over TLS if it has been given a session, upgrades, greets. Failures come by
- * on_down. */
+/* Agent: dials, asks the proxy for a tunnel if there is one, goes over to TLS if it has been given
+ * a session, upgrades, greets. Failures come by on_down. */
 int gm_link_dial(struct gm_ring *ring, struct gm_link *link, const struct gm_link_dial *dial,
                  const struct gm_link_config *config) GM_WARN_UNUSED;
 

@@ -270,13 +270,15 @@ ssize_t gm_tls_direct_seal(struct gm_tls *tls, struct gm_chain *plain, size_t ma
                            const struct gm_tls_sink *sink)
 {
     size_t done = 0;
+    /* With what a record adds: a power of two, which fills blocks to their end. */
+    const size_t most = GM_TLS_PAYLOAD_MAX - gm_tls_flow_overhead(tls->tx);
     int rc = pay(tls, sink);
     while (rc == 0 && done < max) {
         if (tls->version == GM_TLS_1_3 && gm_tls_flow_sequence(tls->tx) >= GM_TLS_REKEY_RECORDS) {
             rc = gm_tls_direct_rekey(tls, false, sink);
             continue;
         }
-        size_t len = max - done < GM_TLS_PAYLOAD_MAX ? max - done : GM_TLS_PAYLOAD_MAX;
+        size_t len = max - done < most ? max - done : most;
         ssize_t sealed = seal_some(tls, plain, (uint32_t)len, sink);
         if (sealed < 0)
             rc = (int)sealed;

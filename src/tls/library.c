@@ -167,7 +167,7 @@ int gm_tls_library_verify(int preverify, WOLFSSL_X509_STORE_CTX *store)
     int verdict = 0;
     if (preverify == 0)
         verdict = verdict_on(store);
-    else if (store->error_depth == 0)
+    else if (store->error_depth == 0 && store->totalCerts > 0)
         verdict = verify_leaf(tls, &store->certs[0]);
     if (verdict != 0 && tls->shake->verdict == 0)
         tls->shake->verdict = verdict;
@@ -176,6 +176,7 @@ int gm_tls_library_verify(int preverify, WOLFSSL_X509_STORE_CTX *store)
 
 /* ---- Set-up ---- */
 
+#ifdef HAVE_SECRET_CALLBACK
 static int on_secret(WOLFSSL *ssl, int id, const unsigned char *secret, int len, void *arg)
 {
     struct gm_tls *tls = arg;
@@ -188,6 +189,19 @@ static int on_secret(WOLFSSL *ssl, int id, const unsigned char *secret, int len,
     tls->shake->secret_len = (uint8_t)len;
     return 0;
 }
+
+static bool ask_for_secrets(struct gm_tls *tls)
+{
+    return wolfSSL_set_tls13_secret_cb(tls->ssl, on_secret, tls) == WOLFSSL_SUCCESS;
+}
+#else
+/* Without the traffic secrets keys could not be renewed: records stay the library's. */
+static bool ask_for_secrets(struct gm_tls *tls)
+{
+    tls->reference = true;
+    return true;
+}
+#endif
 
 void gm_tls_library_configure(WOLFSSL_CTX *ctx)
 {
@@ -208,7 +222,7 @@ int gm_tls_library_start(struct gm_tls *tls, WOLFSSL_CTX *ctx)
     unsigned char mismatch =
         tls->is_server ? WOLFSSL_ALPN_FAILED_ON_MISMATCH : WOLFSSL_ALPN_CONTINUE_ON_MISMATCH;
     if (wolfSSL_UseALPN(tls->ssl, protocol, sizeof protocol - 1, mismatch) != WOLFSSL_SUCCESS ||
-        wolfSSL_set_tls13_secret_cb(tls->ssl, on_secret, tls) != WOLFSSL_SUCCESS)
+        !ask_for_secrets(tls))
         return -GM_E_NOMEM;
     return 0;
 }

@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SEGS 65536u
+#define SEGS     65536u
+#define IS_BLOCK 1u
 
 struct world world;
 
@@ -17,6 +18,8 @@ static void on_free(struct gm_buf_home *home, struct gm_buf *buf)
 {
     (void)home;
     live--;
+    if (buf->index == IS_BLOCK && world.blocks_left != NO_LIMIT)
+        world.blocks_left++;
     free(buf->data);
     free(buf);
 }
@@ -39,7 +42,9 @@ static struct gm_buf *world_block(void *arg)
         return NULL;
     if (world.blocks_left != NO_LIMIT)
         world.blocks_left--;
-    return buf_new(world.block_bytes);
+    struct gm_buf *block = buf_new(world.block_bytes);
+    block->index = IS_BLOCK;
+    return block;
 }
 
 struct gm_seg_pool *world_segs(void)

@@ -149,7 +149,7 @@ def check_flags(readme, program):
             yield f"flags of {' '.join(words)[:60]}", f"unknown: {' '.join(unknown)}" if unknown else ""
     scripts = "".join((ROOT / path).read_text() for path in ("tests/run.sh", "deploy/demo.sh", "deploy/packages.sh"))
     for flag in sorted({FLAG.match(span)[0] for span in readme.spans if FLAG.match(span)}):
-        foreign = flag in ("--security-opt",)
+        foreign = flag in ("--security-opt", "--cacert")
         known = foreign or flag in program.all_flags or flag in scripts
         yield f"flag {flag}", "" if known else "neither gimlet nor a script has it"
     for variable in sorted(set(re.findall(r"\bGIMLET_[A-Z_]+", readme.prose))):
@@ -258,7 +258,7 @@ def check_tour(readme, program):
     if not shutil.which("curl", path="/usr/bin:/bin"):
         yield "tour", None
         return
-    ports = dict(zip(("8000", "8001", "8080", "9090"), free_ports(4)))
+    ports = dict(zip(("8000", "8001", "8080", "8443", "9090"), free_ports(5)))
     with tempfile.TemporaryDirectory(prefix="gimlet-tour.") as folder:
         text, problem = run_tour(tour_script([block for block, _ in found], ports), program, folder)
         yield "tour comes to its end", problem

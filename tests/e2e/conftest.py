@@ -15,7 +15,7 @@ from lib.keys import Keys  # noqa: E402
 from lib.nginx import Nginx  # noqa: E402
 from lib.process import Process  # noqa: E402
 from lib.proxy import FaultProxy  # noqa: E402
-from lib.tls import world  # noqa: E402
+from lib.tls import Meddler, server_context, world  # noqa: E402
 from lib.tunnel import Agent, Server, Tunnel  # noqa: E402
 
 
@@ -63,18 +63,20 @@ def keys(run_dir):
 
 
 class Shared:
-    """One tunnel for the tests that leave it as they found it; made anew when one has broken it."""
+    """One tunnel for the tests that leave it as they found it; made anew when one has broken it. `secure`: over TLS on
+    every leg, whatever the run is about."""
 
-    def __init__(self, run_dir, keys):
+    def __init__(self, run_dir, keys, secure=False):
         self.run_dir, self.keys = run_dir, keys
-        self.backend = Backend()
+        self.pair = world().server if secure else None
+        self.backend = Backend(tls=server_context() if secure else None)
         self.tunnel = None
 
     def get(self) -> Tunnel:
         if self.tunnel and all(p.is_alive for p in self.tunnel.processes):
             return self.tunnel
         self.end()
-        server = Server(self.run_dir, self.keys)
+        server = Server(self.run_dir, self.keys, secure=self.pair)
         agent = Agent(self.run_dir, self.keys, server.agent_url, {"svc": self.backend.url})
         server.wait_agents("svc", through=agent)
         agent.assert_io()
@@ -89,20 +91,28 @@ class Shared:
                     process.dispose()
 
 
+    def close(self):
+        tunnel, self.tunnel = self.tunnel, None
+        codes = [p.stop() for p in tunnel.processes[::-1] if p.is_alive] if tunnel else []
+        self.backend.close()
+        assert all(code == 0 for code in codes), f"exit codes {codes}"
+
+
 @pytest.fixture(scope="session")
 def shared(run_dir, keys):
     pair = Shared(run_dir, keys)
     yield pair
-    tunnel = pair.tunnel
-    pair.tunnel = None
-    codes = [p.stop() for p in tunnel.processes[::-1] if p.is_alive] if tunnel else []
-    pair.backend.close()
-    assert all(code == 0 for code in codes), f"exit codes {codes}"
+    pair.close()
 
 
-@pytest.fixture
-def tunnel(shared, request):
-    """The shared tunnel. Afterwards it must still live, and nothing of the test may be left in it."""
+@pytest.fixture(scope="session")
+def shared_tls(run_dir, keys):
+    pair = Shared(run_dir, keys, secure=True)
+    yield pair
+    pair.close()
+
+
+def lend(shared, request):
     pair = shared.get()
     pair.backend.forget()
     request.node.processes = pair.processes
@@ -113,6 +123,18 @@ def tunnel(shared, request):
     except AssertionError:
         shared.end()
         raise
+
+
+@pytest.fixture
+def tunnel(shared, request):
+    """The shared tunnel. Afterwards it must still live, and nothing of the test may be left in it."""
+    yield from lend(shared, request)
+
+
+@pytest.fixture
+def secure(shared_tls, request):
+    """The same with TLS on every leg."""
+    yield from lend(shared_tls, request)
 
 
 @pytest.fixture
@@ -160,6 +182,11 @@ class Workshop:
         self.closers.append(proxy.close)
         return proxy
 
+    def meddler(self, target: int, edit=None) -> Meddler:
+        meddler = Meddler(target, edit)
+        self.closers.append(meddler.close)
+        return meddler
+
     def process(self, name: str, argv, **options) -> Process:
         process = Process(name, argv, self.directory, **options)
         self.made.append(process)
@@ -203,7 +230,7 @@ def curl(tmp_path):
         pytest.skip("curl is not installed")
 
     def run(*arguments, code=0, timeout=60):
-        trust = ["--cacert", str(world().root.certificate)] if settings.TLS else []
+        trust = ["--cacert", str(world().root.certificate)] if settings.TLS and "--cacert" not in arguments else []
         done = subprocess.run([program, "-sS", "--noproxy", "*", *trust, *map(str, arguments)], capture_output=True,
                               timeout=timeout, check=False)
         if code is not None:

@@ -243,7 +243,7 @@ class TlsSocket:
                 self._flush()
                 self._receive()
                 continue
-            except ssl.SSLEOFError:
+            except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
                 raise Ragged("the connection ended in the handshake") from None
             except ssl.SSLError:
                 self._flush()  # the alert
@@ -364,10 +364,14 @@ def read_record(raw: socket.socket) -> bytes:
     return header + read_exactly(raw, int.from_bytes(header[3:5], "big"))
 
 
+class Last(bytes):
+    """Behind these bytes a Meddler ends the connection."""
+
+
 class Meddler:
     """Stands between a client and `target` and passes TLS records on. edit(way, number, record), with way 0 towards
-    the target and records of each way numbered from 0, gives the bytes to pass on instead, or None: end both
-    connections at once. `records` holds what has passed, as (way, record)."""
+    the target and records of each way numbered from 0, gives the bytes to pass on instead. `records` holds what has
+    come, as (way, record)."""
 
     def __init__(self, target: int, edit=None):
         self.target, self.edit = target, edit
@@ -397,11 +401,11 @@ class Meddler:
             while record := read_record(a):
                 self.records.append((way, record))
                 record = self.edit(way, number, record) if self.edit else record
-                if record is None:
-                    self._end(a, b)
-                    return
                 number += 1
                 b.sendall(record)
+                if isinstance(record, Last):
+                    self._end(a, b)
+                    return
             b.shutdown(socket.SHUT_WR)
         except OSError:
             self._end(a, b)

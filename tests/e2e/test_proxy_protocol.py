@@ -48,13 +48,13 @@ class Balancer:
                 return
             try:
                 far = socket.create_connection(("127.0.0.1", self.target), PATIENCE)
+                far.sendall(self.header)
             except OSError:
                 near.close()  # the server is not there yet, or not any more
                 continue
             far.settimeout(None)
             for raw in (near, far):
                 raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            far.sendall(self.header)
             for a, b in ((near, far), (far, near)):
                 threading.Thread(target=self._pass, args=(a, b), daemon=True).start()
 

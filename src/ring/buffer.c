@@ -232,14 +232,21 @@ void gm_store_fini(struct gm_store *store)
 
 /* ---- Blocks and reservations ---- */
 
+static const uint8_t pool_of_block[GM_BLOCK_COUNT] = {
+    [GM_BLOCK_SMALL] = GM_STORE_CORK,
+    [GM_BLOCK_HEAD] = GM_STORE_HEAD,
+    [GM_BLOCK_CREDIT] = GM_STORE_EVACUATION,
+};
+
 struct gm_buf *gm_ring_block(struct gm_ring *ring, enum gm_block kind)
 {
-    static const uint8_t pools[GM_BLOCK_COUNT] = {
-        [GM_BLOCK_SMALL] = GM_STORE_CORK,
-        [GM_BLOCK_HEAD] = GM_STORE_HEAD,
-        [GM_BLOCK_CREDIT] = GM_STORE_EVACUATION,
-    };
-    return gm_store_take(&ring->store, pools[kind]);
+    return gm_store_take(&ring->store, pool_of_block[kind]);
+}
+
+bool gm_ring_block_scarce(const struct gm_ring *ring, enum gm_block kind)
+{
+    const struct gm_pool_state *pool = &ring->store.pools[pool_of_block[kind]];
+    return pool->free_count < pool->count / 4;
 }
 
 struct gm_seg_pool *gm_ring_segs(struct gm_ring *ring)

@@ -120,17 +120,15 @@ static void client_refuse(struct gm_client *client, struct gm_answer answer)
     client_close(client);
 }
 
-/* A place for a head of more than `have` bytes. When none is left, the oldest incomplete head on
- * this ring makes room. */
+/* A place for a head of more than `have` bytes. When places become scarce, the oldest incomplete
+ * head on this ring makes room, so that answers and frames are never without one. */
 static struct gm_buf *client_head_block(struct gm_client *client, uint32_t have)
 {
     enum gm_block kind = have < GM_BLOCK_SMALL_BYTES / 2 ? GM_BLOCK_SMALL : GM_BLOCK_HEAD;
-    struct gm_buf *block = gm_ring_block(client->ctx->ring, kind);
     struct gm_list *oldest = gm_list_first(&client->ctx->partial_heads);
-    if (block != NULL || oldest == NULL || oldest == &client->queue)
-        return block;
-    client_refuse(GM_CONTAINER_OF(oldest, struct gm_client, queue),
-                  gm_answer_for(GM_REASON_REQUEST_TIMEOUT));
+    if (oldest != NULL && oldest != &client->queue && gm_ring_block_scarce(client->ctx->ring, kind))
+        client_refuse(GM_CONTAINER_OF(oldest, struct gm_client, queue),
+                      gm_answer_for(GM_REASON_REQUEST_TIMEOUT));
     return gm_ring_block(client->ctx->ring, kind);
 }
 

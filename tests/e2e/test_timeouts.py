@@ -131,3 +131,22 @@ def test_pooled_connections_are_given_up(workshop):
     tunnel.get("/echo")
     assert tunnel.backend.open == 1
     wait_until(lambda: tunnel.backend.open == 0, "the idle backend connection is closed", 5)
+
+
+def test_heads_that_do_not_come_leave_room_for_those_that_do(workshop):
+    """A thousand incomplete heads in 8 MiB: the oldest are answered 408, and requests beside them never notice."""
+    tunnel = workshop.tunnel("--ring-memory", "8MiB", "--rings", "1", "--header-timeout", "60s")
+    wires = []
+    try:
+        for at in range(1000):
+            wires.append(tunnel.server.wire())
+            wires[-1].send(b"GET / HTTP/1.1\r\nHost: x\r\nX: ")
+            if at % 50 == 49:
+                assert tunnel.get("/body?n=20000").status == 200, f"with {at} incomplete heads"
+        answer = wires[0].answer()
+        assert (answer.status, answer.error) == (408, "request_timeout")
+        wires[-1].send(b"y\r\n\r\n")
+        assert wires[-1].answer().status in (401, 404), "the newest is still heard"
+    finally:
+        for wire in wires:
+            wire.close()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every fuzz target of a build directory for some seconds, two at a time.
+# Runs every fuzz target of a build directory for some seconds, three at a time.
 #
 #   tests/fuzz/run.sh BUILD_DIR SECONDS [NAME...]
 #
@@ -35,7 +35,7 @@ if [ $# -eq 0 ]; then
 fi
 [ $# -gt 0 ] || { echo "no fuzz targets in $build"; echo "0 passed, 0 failed, 1 skipped"; exit 0; }
 
-report=$(printf '%s\n' "$@" | xargs -P 2 -I{} bash -c 'run_target {}')
+report=$(printf '%s\n' "$@" | xargs -P 3 -I{} bash -c 'run_target {}')
 printf '%s\n' "$report"
 failed=$(grep -c '^FAIL ' <<<"$report")
 printf '%d passed, %d failed, 0 skipped\n' "$(grep -c '^ok ' <<<"$report")" "$failed"

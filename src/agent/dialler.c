@@ -86,7 +86,6 @@ void gm_dialler_free(struct gm_dialler *dialler)
         return;
     while ((node = gm_list_pop_front(&dialler->links)) != NULL) {
         struct gm_agent_link *link = GM_CONTAINER_OF(node, struct gm_agent_link, owned);
-        free(link->link.mux_memory); /* a second signal leaves links as they are */
         free(link);
     }
     for (uint32_t i = 0; i < GM_CONFIG_LANES_MAX; i++) {

@@ -50,9 +50,10 @@ uint32_t gm_dialler_ring(const struct gm_dialler *dialler);
 
 /* On the link's ring (delivered by mail_begin). */
 void gm_agent_link_begin(struct gm_mail *mail);
-/* Links of this ring: all drain; all end now. */
+/* Links of this ring: all drain; all end now; all are left as they are, at the ring's end. */
 void gm_agent_links_drain(struct gm_agent_ring *ctx);
 void gm_agent_links_end(struct gm_agent_ring *ctx);
+void gm_agent_links_forget(struct gm_agent_ring *ctx);
 
 /* ---- dialler.c, delivered by the link's mail on the dialler's ring ---- */
 

@@ -167,3 +167,9 @@ void gm_agent_links_end(struct gm_agent_ring *ctx)
         gm_link_end(&self->link, GM_REASON_DRAINING, GM_WS_CLOSE_GOING_AWAY, "going away");
     }
 }
+
+void gm_agent_links_forget(struct gm_agent_ring *ctx)
+{
+    for (struct gm_list *node = ctx->links.next; node != &ctx->links; node = node->next)
+        gm_link_forget(&GM_CONTAINER_OF(node, struct gm_agent_link, node)->link);
+}

@@ -89,6 +89,7 @@ void gm_agent_ring_fini(struct gm_ring *ring, void *arg)
     struct gm_agent_ring *ctx = shared->ring_contexts[gm_ring_index(ring)];
     if (ctx == NULL)
         return;
+    gm_agent_links_forget(ctx);
     gm_backend_store_fini(&ctx->backends);
     if (ctx->serves != NULL)
         (void)munmap(ctx->serves, sizeof *ctx->serves * GM_AGENT_SERVES_MAX);

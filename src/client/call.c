@@ -201,12 +201,14 @@ void client_connected(struct gm_call *call, int error)
 static void call_expired(struct gm_timer *timer)
 {
     struct gm_call *call = GM_CONTAINER_OF(timer, struct gm_call, timer);
-    if (call->state == GM_CALL_CONNECTING)
+    if (call->state == GM_CALL_CONNECTING) {
+        client_log_tls(call->pool, -GM_E_TIMEOUT);
         connect_failed(call);
-    else if (call->state == GM_CALL_RESOLVING)
+    } else if (call->state == GM_CALL_RESOLVING) {
         client_fail(call, GM_REASON_BACKEND_CONNECT, !call->repeated);
-    else if (call->state == GM_CALL_HEAD)
+    } else if (call->state == GM_CALL_HEAD) {
         client_fail(call, GM_REASON_BACKEND_TIMEOUT, false);
+    }
 }
 
 /* A kept connection has died under the request before a byte of an answer: the backend had closed

@@ -15,6 +15,9 @@ void client_resolve(struct gm_backend_pool *pool, struct gm_call *call);
 /* The call is done with its connection: it is kept, or closed. */
 void client_keep(struct gm_backend_conn *backend);
 void client_drop(struct gm_backend_conn *backend);
+/* A connection over TLS has failed: the caller learns that the backend cannot be used, the log
+ * why. Without TLS or an error, nothing is logged. */
+void client_log_tls(const struct gm_backend_pool *pool, int error);
 /* Closes it behind what is still queued. */
 void client_part(struct gm_backend_conn *backend);
 

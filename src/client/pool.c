@@ -34,6 +34,9 @@ int gm_backend_store_init(struct gm_backend_store *store, struct gm_ring *ring, 
 
 void gm_backend_store_fini(struct gm_backend_store *store)
 {
+    for (uint32_t i = 0; i < store->fresh; i++)
+        gm_tls_free(gm_conn_take_tls(&store->slab[i].conn));
+    store->fresh = 0;
     if (store->slab != NULL)
         (void)munmap(store->slab, store->capacity * sizeof *store->slab);
     store->slab = NULL;
@@ -250,21 +253,21 @@ static void backend_recv(struct gm_conn *conn, gm_slice slice)
     client_drop(backend);
 }
 
-/* A caller only learns that the backend could not be used; what to do about it is told here. */
-static void log_tls(const struct gm_backend_conn *backend, int error)
+void client_log_tls(const struct gm_backend_pool *pool, int error)
 {
-    const struct gm_target *target = backend->pool->config.target;
-    if (error <= -GM_E_TLS && error != -GM_E_TLS_TRUNCATED)
+    const struct gm_target *target = pool->config.target;
+    if (error < 0 && pool->config.tls != NULL)
         gm_log_warn("TLS with the backend failed",
                     GM_STRN("target", target->authority.p, target->authority.len),
-                    GM_STR("serverName", backend->pool->config.tls_name),
-                    GM_ERRTEXT(gm_error_text(error)));
+                    GM_STR("serverName", pool->config.tls_name), GM_ERRTEXT(gm_error_text(error)));
 }
 
 static void backend_recv_end(struct gm_conn *conn, int error)
 {
     struct gm_backend_conn *backend = backend_of(conn);
-    log_tls(backend, error);
+    /* A missing end is judged by what it cuts; a certificate of ours is refused only now. */
+    if (error <= -GM_E_TLS && error != -GM_E_TLS_TRUNCATED)
+        client_log_tls(backend->pool, error);
     if (backend->call != NULL)
         client_recv_end(backend->call, error);
     else
@@ -299,7 +302,7 @@ static void backend_broken(struct gm_conn *conn, int error)
 static void backend_connected(struct gm_conn *conn, int error)
 {
     struct gm_backend_conn *backend = backend_of(conn);
-    log_tls(backend, error);
+    client_log_tls(backend->pool, error);
     if (backend->call != NULL)
         client_connected(backend->call, error);
     else

@@ -38,6 +38,7 @@ struct gm_backend_store {
 };
 int gm_backend_store_init(struct gm_backend_store *store, struct gm_ring *ring,
                           uint32_t capacity) GM_WARN_UNUSED;
+/* On the ring, at its end: what connections still hold is freed, without a callback. */
 void gm_backend_store_fini(struct gm_backend_store *store);
 
 struct gm_backend_config {

@@ -78,6 +78,12 @@ static void link_release(struct gm_link *link)
     link->mux_memory = NULL;
 }
 
+void gm_link_forget(struct gm_link *link)
+{
+    link_release(link);
+    gm_tls_free(gm_conn_take_tls(&link->conn));
+}
+
 static void link_arm(struct gm_link *link, uint64_t span_ns)
 {
     gm_timer_set(link_ring(link), &link->timer, gm_ring_now_ns(link_ring(link)) + span_ns);

@@ -125,6 +125,9 @@ void gm_link_drain(struct gm_link *link);
  * a callback of the mux. */
 void gm_link_end(struct gm_link *link, enum gm_reason_code reason, uint16_t code, const char *text);
 
+/* On the ring, at its end: frees what the link still holds, without a callback. */
+void gm_link_forget(struct gm_link *link);
+
 /* Entries for the owner's struct gm_mux_ops. */
 int gm_link_mux_hello(struct gm_mux *mux, const uint8_t *json, size_t len);
 void gm_link_mux_pong(struct gm_mux *mux, const uint8_t opaque[GM_FRAME_PING_LEN]);

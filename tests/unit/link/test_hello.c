@@ -1,0 +1,56 @@
+/*
+ * Features in the greetings: what one end says the other reads, and what it does not know it skips.
+ */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "link/hello.h"
+
+Test(hello, features_pass)
+{
+    for (int zero_mask = 0; zero_mask < 2; zero_mask++) {
+        char json[1024];
+        struct gm_hello hello = {.server_id = "s",
+                                 .instance = "i",
+                                 .lanes = 1,
+                                 .stream_limit = 1,
+                                 .zero_mask = zero_mask == 1},
+                        heard = {.zero_mask = zero_mask == 0};
+        int len = gm_hello_encode(&hello, json, sizeof json);
+        cr_assert_gt(len, 0);
+        cr_assert_eq(gm_hello_decode(json, (size_t)len, &heard), 0);
+        cr_assert_eq(heard.zero_mask, zero_mask == 1);
+        cr_assert_eq(memmem(json, (size_t)len, "zero-mask", 9) != NULL, zero_mask == 1);
+        struct gm_ready ready = {.instance = "i", .service = "s", .zero_mask = zero_mask == 1},
+                        read;
+        len = gm_ready_encode(&ready, json, sizeof json);
+        cr_assert_gt(len, 0);
+        cr_assert_eq(gm_ready_decode(json, (size_t)len, &read), 0);
+        cr_assert_eq(read.zero_mask, zero_mask == 1);
+    }
+}
+
+Test(hello, only_the_very_name_counts)
+{
+    static const struct {
+        const char *features;
+        bool zero_mask;
+    } cases[] = {
+        {"[]", false},
+        {"[\"zero-mask\"]", true},
+        {"[\"new\",7,null,\"zero-mask\"]", true},
+        {"[\"zero-masks\",\"Zero-Mask\"]", false},
+        {"\"zero-mask\"", false},
+        {"{\"zero-mask\":true}", false},
+        {"[[\"zero-mask\"]]", false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char json[256];
+        struct gm_ready ready;
+        int len =
+            snprintf(json, sizeof json, "{\"instance\":\"i\",\"features\":%s}", cases[i].features);
+        cr_assert_eq(gm_ready_decode(json, (size_t)len, &ready), 0);
+        cr_assert_eq(ready.zero_mask, cases[i].zero_mask, "%s", cases[i].features);
+    }
+}

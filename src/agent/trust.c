@@ -2,6 +2,7 @@
 #include "agent/trust.h"
 
 #include <string.h>
+#include <time.h>
 
 #include "base/log.h"
 
@@ -42,6 +43,7 @@ int gm_trust_load(struct gm_trust *trust, const struct gm_agent_tls *config,
         return 0;
     struct gm_tls_client_config files = {
         .ca_file = config->ca_file,
+        .crl_file = config->crl_file,
         .cert_file = config->client_cert,
         .key_file = config->client_key,
         .insecure = config->insecure,
@@ -55,6 +57,10 @@ int gm_trust_load(struct gm_trust *trust, const struct gm_agent_tls *config,
         gm_log_warn("CERTIFICATES ARE NOT CHECKED (insecure-skip-verify): whoever stands in "
                     "between reads and changes everything, tokens included",
                     GM_STR("towards", what), GM_STR("host", trust->name));
+    else if (gm_tls_client_crl_until(trust->tls) < (long long)time(NULL))
+        gm_log_warn("a revocation list has expired: what it revokes stays refused, but it does not "
+                    "know the latest; fetch a new one",
+                    GM_STR("towards", what), GM_STR("file", config->crl_file));
     return rc;
 }
 

@@ -63,6 +63,10 @@ const char *gm_error_text(int code)
         return "the certificate is for another name (see the server-name option)";
     case GM_E_TLS_REVOKED:
         return "the certificate has been revoked";
+    case GM_E_TLS_REVOKED_CHAIN:
+        return "revoked chain: an intermediate certificate that leads to it has been revoked";
+    case GM_E_TLS_CRL:
+        return "the revocation list is not signed by the CA that it names (fetch it again)";
     case GM_E_TLS_NO_CERT:
         return "the peer showed no certificate, and one is required";
     default:

@@ -28,9 +28,11 @@ enum gm_error {
     GM_E_TLS_SELF_SIGNED,
     GM_E_TLS_EXPIRED,
     GM_E_TLS_NOT_YET,
-    GM_E_TLS_NAME,    /* it is for another name */
+    GM_E_TLS_NAME, /* it is for another name */
     GM_E_TLS_REVOKED,
-    GM_E_TLS_NO_CERT, /* the peer had to show one and did not */
+    GM_E_TLS_REVOKED_CHAIN, /* one that leads to it is revoked */
+    GM_E_TLS_CRL,           /* the list of revoked ones is not signed by the issuer that it names */
+    GM_E_TLS_NO_CERT,       /* the peer had to show one and did not */
 };
 
 /* Text for a negative return value (borrowed, static or thread-local until the next call). Not for

@@ -46,13 +46,23 @@ static const char *check_target(const char *value)
 
 /* ---- --service ---- */
 
-enum service_key { TOKEN_FILE, CA_FILE, SERVER_NAME, CLIENT_CERT, CLIENT_KEY, INSECURE, KEYS };
+enum service_key {
+    TOKEN_FILE,
+    CA_FILE,
+    CRL_FILE,
+    SERVER_NAME,
+    CLIENT_CERT,
+    CLIENT_KEY,
+    INSECURE,
+    KEYS
+};
 
 static const struct {
     const char *name, *empty, *twice;
 } service_keys[KEYS] = {
     [TOKEN_FILE] = {"token-file", "has an empty token-file", "names token-file twice"},
     [CA_FILE] = {"ca-file", "has an empty ca-file", "names ca-file twice"},
+    [CRL_FILE] = {"crl-file", "has an empty crl-file", "names crl-file twice"},
     [SERVER_NAME] = {"server-name", "has an empty server-name", "names server-name twice"},
     [CLIENT_CERT] = {"client-cert", "has an empty client-cert", "names client-cert twice"},
     [CLIENT_KEY] = {"client-key", "has an empty client-key", "names client-key twice"},
@@ -79,16 +89,18 @@ static enum service_key key_at(const char *text, const char **wrong)
     memcpy(word, text, len);
     word[len] = '\0';
     for (unsigned key = 0; key < KEYS; key++) {
-        if (strcmp(word, service_keys[key].name) != 0) {
-            if (gm_suggest_is_slip(word, service_keys[key].name))
-                *wrong = "has a misspelt key; there are token-file, ca-file, server-name, "
-                         "client-cert, client-key and insecure-skip-verify";
-        } else if ((text[len] == '=') == (key != INSECURE)) {
+        if (strcmp(word, service_keys[key].name) != 0)
+            continue;
+        if ((text[len] == '=') == (key != INSECURE))
             return (enum service_key)key;
-        } else {
-            *wrong = key == INSECURE ? "gives insecure-skip-verify a value: it stands alone"
-                                     : "has a key without a value";
-        }
+        *wrong = key == INSECURE ? "gives insecure-skip-verify a value: it stands alone"
+                                 : "has a key without a value";
+        return KEYS;
+    }
+    for (unsigned key = 0; key < KEYS; key++) {
+        if (gm_suggest_is_slip(word, service_keys[key].name))
+            *wrong = "has a misspelt key; there are token-file, ca-file, crl-file, server-name, "
+                     "client-cert, client-key and insecure-skip-verify";
     }
     return KEYS;
 }
@@ -160,7 +172,7 @@ static const struct gm_option options[] = {
      .argument = "NAME=TARGET[,token-file=FILE,...]",
      .help = "A service and its backend, instead of --target-url. Without token-file it uses "
              "--token-file or --token, which only one service can. For an https:// backend also "
-             "ca-file=FILE, server-name=NAME, client-cert=FILE, client-key=FILE, "
+             "ca-file=FILE, crl-file=FILE, server-name=NAME, client-cert=FILE, client-key=FILE, "
              "insecure-skip-verify",
      .kind = GM_OPTION_REPEAT,
      .check = check_service,
@@ -181,6 +193,13 @@ static const struct gm_option options[] = {
      .group = "TLS to the server (wss://)",
      .help = "Certificates in PEM that the server's must be signed by",
      .offset = FIELD(tls.ca_file)},
+    {.flag = "crl-file",
+     .argument = "FILE",
+     .shown = "none",
+     .help = "Revocation lists in PEM: a server is refused when its certificate, or one above it, "
+             "is in its issuer's list. Issuers without a list in the file are believed; a list "
+             "that has expired still counts, with a warning",
+     .offset = FIELD(tls.crl_file)},
     {.flag = "server-name",
      .argument = "NAME",
      .shown = "the host in the URL",
@@ -208,6 +227,11 @@ static const struct gm_option options[] = {
      .group = "TLS to the backend of --target-url (https://)",
      .help = "Certificates in PEM that the backend's must be signed by",
      .offset = FIELD(backend_tls.ca_file)},
+    {.flag = "backend-crl-file",
+     .argument = "FILE",
+     .shown = "none",
+     .help = "Revocation lists in PEM for the backend's certificate, as --crl-file",
+     .offset = FIELD(backend_tls.crl_file)},
     {.flag = "backend-server-name",
      .argument = "NAME",
      .shown = "the host in the URL",
@@ -362,6 +386,7 @@ static int take_service(struct gm_arena *arena, const char *item, struct gm_agen
         .target = full_target(arena, text.target, text.target_len),
         .token_file = value_of(arena, &text, TOKEN_FILE, &rc),
         .tls = {.ca_file = value_of(arena, &text, CA_FILE, &rc),
+                .crl_file = value_of(arena, &text, CRL_FILE, &rc),
                 .server_name = value_of(arena, &text, SERVER_NAME, &rc),
                 .client_cert = value_of(arena, &text, CLIENT_CERT, &rc),
                 .client_key = value_of(arena, &text, CLIENT_KEY, &rc),
@@ -372,8 +397,8 @@ static int take_service(struct gm_arena *arena, const char *item, struct gm_agen
 
 static bool has_tls(const struct gm_agent_tls *tls)
 {
-    return tls->ca_file != NULL || tls->server_name != NULL || tls->client_cert != NULL ||
-           tls->client_key != NULL || tls->insecure;
+    return tls->ca_file != NULL || tls->crl_file != NULL || tls->server_name != NULL ||
+           tls->client_cert != NULL || tls->client_key != NULL || tls->insecure;
 }
 
 /* What is wrong with these together, towards such a URL; or NULL. */
@@ -385,6 +410,8 @@ static const char *check_tls(const struct gm_agent_tls *tls, const char *url, co
         return "client-cert and client-key belong together: one of them is missing";
     if (tls->insecure && tls->ca_file != NULL)
         return "ca-file and insecure-skip-verify exclude each other: is the certificate checked?";
+    if (tls->insecure && tls->crl_file != NULL)
+        return "crl-file and insecure-skip-verify exclude each other: is the certificate checked?";
     return NULL;
 }
 

@@ -62,6 +62,7 @@ struct gm_server_config {
     const char *tls_dir;               /* NULL, or a folder of pairs. One of the two when there is
                                           an https_port */
     const char *tls_client_ca;         /* NULL: no certificate is asked for */
+    const char *tls_client_crl;        /* NULL: none is revoked. With tls_client_ca */
     int tls_client_auth;               /* enum gm_config_client_auth */
     bool allow_slow_tls;               /* without AES in hardware, too */
     int32_t metrics_port;              /* -1 = off */
@@ -90,9 +91,10 @@ struct gm_server_config {
 /* Whom an agent trusts behind TLS, and who it is there. */
 struct gm_agent_tls {
     const char *ca_file;                  /* NULL: the system's roots */
+    const char *crl_file;                 /* NULL: nothing is revoked */
     const char *server_name;              /* NULL: the URL's host */
     const char *client_cert, *client_key; /* both or neither */
-    bool insecure;                        /* nobody is checked; without ca_file */
+    bool insecure;                        /* nobody is checked; without ca_file, crl_file */
 };
 
 /* One service of an agent. */

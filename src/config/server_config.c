@@ -91,6 +91,13 @@ static const struct gm_option options[] = {
      .help = "Certificates in PEM that sign those of clients and agents. The subject is passed on "
              "as X-Forwarded-Client-Cert",
      .offset = FIELD(tls_client_ca)},
+    {.flag = "tls-client-crl",
+     .argument = "FILE",
+     .shown = "none",
+     .help = "Revocation lists in PEM for certificates of clients and agents: one that its "
+             "issuer's list names is refused, and so is what it has issued. Issuers without a list "
+             "in the file are believed; a list that has expired still counts, with a warning",
+     .offset = FIELD(tls_client_crl)},
     {.flag = "tls-client-auth",
      .argument = "none|optional|require",
      .shown = "require with --tls-client-ca, else none",
@@ -269,7 +276,8 @@ static enum gm_option_result complete_proxies(struct gm_server_config *config,
 static const char *check_tls(const struct gm_server_config *config)
 {
     bool any = config->tls_cert != NULL || config->tls_key != NULL || config->tls_dir != NULL ||
-               config->tls_client_ca != NULL || config->tls_client_auth != GM_CONFIG_CLIENTS_UNSAID;
+               config->tls_client_ca != NULL || config->tls_client_crl != NULL ||
+               config->tls_client_auth != GM_CONFIG_CLIENTS_UNSAID;
     bool asks = config->tls_client_auth == GM_CONFIG_CLIENTS_OPTIONAL ||
                 config->tls_client_auth == GM_CONFIG_CLIENTS_REQUIRE;
     if (config->https_port < 0 && config->http_port < 0)
@@ -284,6 +292,10 @@ static const char *check_tls(const struct gm_server_config *config)
         return "--https-port needs a certificate: --tls-cert and --tls-key, or --tls-dir";
     if (asks && config->tls_client_ca == NULL)
         return "--tls-client-auth needs --tls-client-ca: whose certificates are good?";
+    if (config->tls_client_crl != NULL &&
+        (config->tls_client_ca == NULL || config->tls_client_auth == GM_CONFIG_CLIENTS_NONE))
+        return "--tls-client-crl is for certificates of clients, and none is asked for: name "
+               "--tls-client-ca, without --tls-client-auth none";
     return NULL;
 }
 

@@ -8,7 +8,7 @@
 
 #include "control/control.h"
 
-#define GM_WATCH_PATHS_MAX 4u
+#define GM_WATCH_PATHS_MAX 5u
 #define GM_WATCH_PERIOD_MS 1000u
 /* Entries of a watched folder beyond these are not looked at. */
 #define GM_WATCH_ENTRIES_MAX 8192u

@@ -22,11 +22,13 @@ static void config_of(const struct gm_server_config *config, struct gm_tls_serve
         .key_file = config->tls_key,
         .directory = config->tls_dir,
         .client_ca_file = asks ? config->tls_client_ca : NULL,
+        .crl_file = asks ? config->tls_client_crl : NULL,
         .client_auth = auths[config->tls_client_auth],
     };
 }
 
-static void announce(const struct gm_tls_server *server, bool again)
+static void announce(const struct gm_server_config *config, const struct gm_tls_server *server,
+                     bool again)
 {
     char until[32] = "unknown";
     time_t end = (time_t)gm_tls_server_not_after(server);
@@ -38,6 +40,10 @@ static void announce(const struct gm_tls_server *server, bool again)
                 GM_STR("tls", gm_tls_describe()));
     if (end < time(NULL))
         gm_log_warn("a certificate has expired: clients will refuse it", GM_STR("notAfter", until));
+    if (gm_tls_server_crl_until(server) < (long long)time(NULL))
+        gm_log_warn("a revocation list has expired: what it revokes stays refused, but it does not "
+                    "know the latest; fetch a new one",
+                    GM_STR("file", config->tls_client_crl));
 }
 
 /* ---- Start ---- */
@@ -71,7 +77,8 @@ int gm_certs_load(struct gm_certs *certs, struct gm_server_shared *shared)
     char why[GM_TLS_WHY_BYTES] = "";
     config_of(config, &files);
     certs->watch = (struct gm_watch){
-        .paths = {files.cert_file, files.key_file, files.directory, files.client_ca_file},
+        .paths = {files.cert_file, files.key_file, files.directory, files.client_ca_file,
+                  files.crl_file},
         .on_change = files_changed,
     };
     gm_watch_prime(&certs->watch);
@@ -79,7 +86,7 @@ int gm_certs_load(struct gm_certs *certs, struct gm_server_shared *shared)
     if (rc < 0)
         gm_log_fatal("cannot load the certificates", GM_ERRTEXT(why));
     else
-        announce(certs->newest, false);
+        announce(config, certs->newest, false);
     return rc;
 }
 
@@ -149,7 +156,7 @@ static void files_changed(struct gm_watch *watch)
     gm_tls_server_put(certs->newest);
     certs->newest = server;
     spread(certs);
-    announce(server, true);
+    announce(certs->shared->config, server, true);
 }
 
 /* ---- Rings ---- */

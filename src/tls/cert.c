@@ -1,27 +1,13 @@
-/* A reader of certificates: just enough DER (X.690) to find names and dates. Owner: none, pure.
- * Invariant: no span reaches beyond the bytes given. */
+/* A reader of certificates: names, dates, serial number. Owner: none, pure. Invariant: no span
+ * reaches beyond the bytes given. */
 #include "tls/cert.h"
 
 #include <string.h>
-#include <time.h>
 
 #include "base/text.h"
 #include "tls/names.h"
 
 enum {
-    TAG_BOOLEAN = 0x01,
-    TAG_INTEGER = 0x02,
-    TAG_OCTET_STRING = 0x04,
-    TAG_OID = 0x06,
-    TAG_UTF8 = 0x0C,
-    TAG_NUMERIC = 0x12,
-    TAG_PRINTABLE = 0x13,
-    TAG_IA5 = 0x16,
-    TAG_UTC_TIME = 0x17,
-    TAG_GENERAL_TIME = 0x18,
-    TAG_VISIBLE = 0x1A,
-    TAG_SEQUENCE = 0x30,
-    TAG_SET = 0x31,
     TAG_DNS_NAME = 0x82,   /* [2] of GeneralName */
     TAG_IP_ADDRESS = 0x87, /* [7] */
     TAG_VERSION = 0xA0,    /* [0] of TBSCertificate */
@@ -30,92 +16,17 @@ enum {
 
 #define RDN_MAX 64u /* attributes of a subject */
 
-/* Takes one element off the front, whatever its tag. False: there is none, or it is cut short. */
-static bool take_any(struct gm_tls_span *in, uint8_t *tag, struct gm_tls_span *content)
-{
-    if (in->len < 2 || (in->at[0] & 0x1F) == 0x1F)
-        return false;
-    size_t header = 2, len = in->at[1];
-    if (len >= 0x80) {
-        size_t width = len & 0x7F;
-        if (width == 0 || width > 3 || in->len < 2 + width)
-            return false;
-        len = 0;
-        for (size_t i = 0; i < width; i++)
-            len = len << 8 | in->at[2 + i];
-        header += width;
-    }
-    if (len > in->len - header)
-        return false;
-    *tag = in->at[0];
-    *content = (struct gm_tls_span){in->at + header, len};
-    in->at += header + len;
-    in->len -= header + len;
-    return true;
-}
-
-/* The same for one tag only; nothing is taken when another comes. */
-static bool take(struct gm_tls_span *in, uint8_t tag, struct gm_tls_span *content)
-{
-    struct gm_tls_span rest = *in;
-    uint8_t found;
-    if (!take_any(&rest, &found, content) || found != tag)
-        return false;
-    *in = rest;
-    return true;
-}
-
-static bool is_bytes(struct gm_tls_span span, const char *bytes, size_t len)
-{
-    return span.len == len && memcmp(span.at, bytes, len) == 0;
-}
-
-/* Two decimal digits at `at`, or -1. */
-static int two_digits(const uint8_t *at)
-{
-    if (at[0] < '0' || at[0] > '9' || at[1] < '0' || at[1] > '9')
-        return -1;
-    return (at[0] - '0') * 10 + (at[1] - '0');
-}
-
-static bool take_time(struct gm_tls_span *in, long long *out)
-{
-    struct gm_tls_span text;
-    uint8_t tag;
-    if (!take_any(in, &tag, &text))
-        return false;
-    size_t year_digits = tag == TAG_UTC_TIME ? 2 : tag == TAG_GENERAL_TIME ? 4 : 0;
-    if (year_digits == 0 || text.len != year_digits + 11 || text.at[text.len - 1] != 'Z')
-        return false;
-    int part[7];
-    size_t parts = text.len / 2;
-    for (size_t i = 0; i < parts; i++) {
-        part[i] = two_digits(text.at + 2 * i);
-        if (part[i] < 0)
-            return false;
-    }
-    /* RFC 5280 section 4.1.2.5.1: two digits mean 1950 to 2049. */
-    int year = year_digits == 4 ? part[0] * 100 + part[1] : part[0] + (part[0] < 50 ? 2000 : 1900);
-    const int *rest = part + year_digits / 2;
-    struct tm tm = {.tm_year = year - 1900,
-                    .tm_mon = rest[0] - 1,
-                    .tm_mday = rest[1],
-                    .tm_hour = rest[2],
-                    .tm_min = rest[3],
-                    .tm_sec = rest[4]};
-    *out = timegm(&tm);
-    return true;
-}
-
 static void read_extensions(struct gm_tls_span list, struct gm_tls_cert *out)
 {
     struct gm_tls_span extension, oid, critical, value, names;
-    while (take(&list, TAG_SEQUENCE, &extension)) {
-        if (!take(&extension, TAG_OID, &oid) || !is_bytes(oid, "\x55\x1D\x11", 3))
+    while (gm_tls_der_take(&list, GM_TLS_DER_SEQUENCE, &extension)) {
+        if (!gm_tls_der_take(&extension, GM_TLS_DER_OID, &oid) ||
+            !gm_tls_der_is(oid, "\x55\x1D\x11", 3))
             continue;
-        (void)take(&extension, TAG_BOOLEAN, &critical);
+        (void)gm_tls_der_take(&extension, GM_TLS_DER_BOOLEAN, &critical);
         out->has_names = true;
-        if (take(&extension, TAG_OCTET_STRING, &value) && take(&value, TAG_SEQUENCE, &names))
+        if (gm_tls_der_take(&extension, GM_TLS_DER_OCTET_STRING, &value) &&
+            gm_tls_der_take(&value, GM_TLS_DER_SEQUENCE, &names))
             out->names = names;
     }
 }
@@ -124,18 +35,23 @@ int gm_tls_cert_parse(const uint8_t *der, size_t len, struct gm_tls_cert *out)
 {
     struct gm_tls_span in = {der, len}, whole, tbs, skipped, validity, list;
     *out = (struct gm_tls_cert){0};
-    if (!take(&in, TAG_SEQUENCE, &whole) || !take(&whole, TAG_SEQUENCE, &tbs))
+    if (!gm_tls_der_take(&in, GM_TLS_DER_SEQUENCE, &whole) ||
+        !gm_tls_der_take(&whole, GM_TLS_DER_SEQUENCE, &tbs))
         return -GM_E_PROTOCOL;
-    (void)take(&tbs, TAG_VERSION, &skipped);
-    bool good = take(&tbs, TAG_INTEGER, &skipped) && take(&tbs, TAG_SEQUENCE, &skipped) &&
-                take(&tbs, TAG_SEQUENCE, &out->issuer) && take(&tbs, TAG_SEQUENCE, &validity) &&
-                take_time(&validity, &out->not_before) && take_time(&validity, &out->not_after) &&
-                take(&tbs, TAG_SEQUENCE, &out->subject) && take(&tbs, TAG_SEQUENCE, &skipped);
+    (void)gm_tls_der_take(&tbs, TAG_VERSION, &skipped);
+    bool good = gm_tls_der_take(&tbs, GM_TLS_DER_INTEGER, &out->serial) &&
+                gm_tls_der_take(&tbs, GM_TLS_DER_SEQUENCE, &skipped) &&
+                gm_tls_der_take(&tbs, GM_TLS_DER_SEQUENCE, &out->issuer) &&
+                gm_tls_der_take(&tbs, GM_TLS_DER_SEQUENCE, &validity) &&
+                gm_tls_der_time(&validity, &out->not_before) &&
+                gm_tls_der_time(&validity, &out->not_after) &&
+                gm_tls_der_take(&tbs, GM_TLS_DER_SEQUENCE, &out->subject) &&
+                gm_tls_der_take(&tbs, GM_TLS_DER_SEQUENCE, &skipped);
     if (!good)
         return -GM_E_PROTOCOL;
     uint8_t tag;
-    while (take_any(&tbs, &tag, &skipped)) {
-        if (tag == TAG_EXTENSIONS && take(&skipped, TAG_SEQUENCE, &list))
+    while (gm_tls_der_any(&tbs, &tag, &skipped)) {
+        if (tag == TAG_EXTENSIONS && gm_tls_der_take(&skipped, GM_TLS_DER_SEQUENCE, &list))
             read_extensions(list, out);
     }
     return 0;
@@ -144,7 +60,7 @@ int gm_tls_cert_parse(const uint8_t *der, size_t len, struct gm_tls_cert *out)
 bool gm_tls_cert_next_dns(struct gm_tls_span *walk, struct gm_tls_span *name)
 {
     uint8_t tag;
-    while (take_any(walk, &tag, name)) {
+    while (gm_tls_der_any(walk, &tag, name)) {
         if (tag == TAG_DNS_NAME)
             return true;
     }
@@ -153,7 +69,7 @@ bool gm_tls_cert_next_dns(struct gm_tls_span *walk, struct gm_tls_span *name)
 
 bool gm_tls_cert_is_self_issued(const struct gm_tls_cert *cert)
 {
-    return is_bytes(cert->subject, (const char *)cert->issuer.at, cert->issuer.len);
+    return gm_tls_der_is(cert->subject, (const char *)cert->issuer.at, cert->issuer.len);
 }
 
 /* One attribute of a RelativeDistinguishedName. */
@@ -166,10 +82,11 @@ struct attribute {
 static bool take_attribute(struct gm_tls_span *set, struct attribute *out)
 {
     struct gm_tls_span pair;
-    if (!take(set, TAG_SEQUENCE, &pair) || !take(&pair, TAG_OID, &out->oid))
+    if (!gm_tls_der_take(set, GM_TLS_DER_SEQUENCE, &pair) ||
+        !gm_tls_der_take(&pair, GM_TLS_DER_OID, &out->oid))
         return false;
     out->whole = pair;
-    if (!take_any(&pair, &out->tag, &out->value))
+    if (!gm_tls_der_any(&pair, &out->tag, &out->value))
         return false;
     out->whole.len -= pair.len;
     return true;
@@ -177,17 +94,17 @@ static bool take_attribute(struct gm_tls_span *set, struct attribute *out)
 
 static bool is_text(uint8_t tag)
 {
-    return tag == TAG_UTF8 || tag == TAG_PRINTABLE || tag == TAG_IA5 || tag == TAG_NUMERIC ||
-           tag == TAG_VISIBLE;
+    return tag == GM_TLS_DER_UTF8 || tag == GM_TLS_DER_PRINTABLE || tag == GM_TLS_DER_IA5 ||
+           tag == GM_TLS_DER_NUMERIC || tag == GM_TLS_DER_VISIBLE;
 }
 
 struct gm_tls_span gm_tls_cert_common_name(const struct gm_tls_cert *cert)
 {
     struct gm_tls_span walk = cert->subject, set, found = {(const uint8_t *)"", 0};
     struct attribute attribute;
-    while (take(&walk, TAG_SET, &set)) {
+    while (gm_tls_der_take(&walk, GM_TLS_DER_SET, &set)) {
         while (take_attribute(&set, &attribute)) {
-            if (is_bytes(attribute.oid, "\x55\x04\x03", 3) && is_text(attribute.tag))
+            if (gm_tls_der_is(attribute.oid, "\x55\x04\x03", 3) && is_text(attribute.tag))
                 found = attribute.value;
         }
     }
@@ -202,10 +119,10 @@ bool gm_tls_cert_is_for(const struct gm_tls_cert *cert, const char *host)
     if (address_len == 0 && !gm_tls_name_normal(host, strlen(host), normal))
         return false;
     struct gm_tls_span walk = cert->names, name;
-    while (take_any(&walk, &tag, &name)) {
+    while (gm_tls_der_any(&walk, &tag, &name)) {
         bool same =
             address_len > 0
-                ? tag == TAG_IP_ADDRESS && is_bytes(name, (const char *)address, address_len)
+                ? tag == TAG_IP_ADDRESS && gm_tls_der_is(name, (const char *)address, address_len)
                 : tag == TAG_DNS_NAME &&
                       gm_tls_name_matches((const char *)name.at, name.len, normal);
         if (same)
@@ -238,7 +155,7 @@ static const struct {
 static const char *keyword_of(struct gm_tls_span oid)
 {
     for (size_t i = 0; i < sizeof keywords / sizeof keywords[0]; i++) {
-        if (is_bytes(oid, keywords[i].oid, keywords[i].len))
+        if (gm_tls_der_is(oid, keywords[i].oid, keywords[i].len))
             return keywords[i].keyword;
     }
     return NULL;
@@ -313,7 +230,7 @@ ssize_t gm_tls_cert_subject(const struct gm_tls_cert *cert, char out[GM_TLS_SUBJ
 {
     struct gm_tls_span walk = cert->subject, sets[RDN_MAX];
     size_t count = 0;
-    while (count < RDN_MAX && take(&walk, TAG_SET, &sets[count]))
+    while (count < RDN_MAX && gm_tls_der_take(&walk, GM_TLS_DER_SET, &sets[count]))
         count++;
     if (walk.len > 0)
         return count == RDN_MAX ? -GM_E_LIMIT : -GM_E_PROTOCOL;

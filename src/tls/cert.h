@@ -3,23 +3,17 @@
 #ifndef GM_TLS_CERT_H
 #define GM_TLS_CERT_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <sys/types.h>
 
 #include "base/error.h"
+#include "tls/der.h"
 
 /* The longest subject we spell, NUL included; a longer one is refused, never cut. */
 #define GM_TLS_SUBJECT_BYTES 1024u
 
-struct gm_tls_span {
-    const uint8_t *at;
-    size_t len;
-};
-
 /* Spans borrow from the DER. */
 struct gm_tls_cert {
+    struct gm_tls_span serial;          /* content of the INTEGER */
     struct gm_tls_span issuer, subject; /* content of the Name: RelativeDistinguishedNames */
     struct gm_tls_span names;           /* content of subjectAltName's GeneralNames */
     bool has_names;                     /* the extension is there, even if it is empty */

@@ -90,7 +90,13 @@ WOLFSSL_CTX *gm_tls_server_ctx(void)
 
 /* ---- Roots ---- */
 
-static int add_root(WOLFSSL_CTX *ctx, const struct gm_tls_pem *pem)
+/* Where roots go. */
+struct roots {
+    WOLFSSL_CTX *ctx;
+    struct gm_tls_crls *crls; /* that they may have signed; NULL: none */
+};
+
+static int add_root(const struct roots *roots, const struct gm_tls_pem *pem)
 {
     uint8_t *der;
     size_t len;
@@ -98,22 +104,24 @@ static int add_root(WOLFSSL_CTX *ctx, const struct gm_tls_pem *pem)
     if (rc < 0)
         return rc;
     /* Whether a root is in force is for the day of use; the library would refuse it today. */
-    int wolf = wolfSSL_CTX_load_verify_buffer_ex(ctx, der, (long)len, WOLFSSL_FILETYPE_ASN1, 0,
-                                                 WOLFSSL_LOAD_FLAG_DATE_ERR_OKAY);
+    int wolf = wolfSSL_CTX_load_verify_buffer_ex(roots->ctx, der, (long)len, WOLFSSL_FILETYPE_ASN1,
+                                                 0, WOLFSSL_LOAD_FLAG_DATE_ERR_OKAY);
+    if (wolf == WOLFSSL_SUCCESS)
+        gm_tls_crls_meet(roots->crls, der, len);
     free(der);
     return wolf == WOLFSSL_SUCCESS ? 0 : -GM_E_PROTOCOL;
 }
 
 /* The roots of one text. `unusable` (may be NULL) counts those that the library cannot use. Returns
  * how many were taken. */
-static int add_roots(WOLFSSL_CTX *ctx, const char *text, int *unusable)
+static int add_roots(const struct roots *roots, const char *text, int *unusable)
 {
     struct gm_tls_pem pem;
     int added = 0;
     while (gm_tls_pem_next(&text, &pem)) {
         if (!gm_tls_pem_is(&pem, "CERTIFICATE") && !gm_tls_pem_is(&pem, "TRUSTED CERTIFICATE"))
             continue;
-        if (add_root(ctx, &pem) == 0)
+        if (add_root(roots, &pem) == 0)
             added++;
         else if (unusable != NULL)
             (*unusable)++;
@@ -122,13 +130,13 @@ static int add_roots(WOLFSSL_CTX *ctx, const char *text, int *unusable)
 }
 
 /* A file that the user has named: each of its certificates must do. */
-static int load_roots(WOLFSSL_CTX *ctx, const char *path, const char *what, char *why)
+static int load_roots(const struct roots *roots, const char *path, const char *what, char *why)
 {
     struct gm_tls_text text;
     int unusable = 0, rc = gm_tls_read_file(path, what, &text, why);
     if (rc < 0)
         return rc;
-    int added = add_roots(ctx, text.bytes, &unusable);
+    int added = add_roots(roots, text.bytes, &unusable);
     gm_tls_text_free(&text);
     if (unusable > 0)
         return gm_tls_why(
@@ -146,18 +154,18 @@ static int load_roots(WOLFSSL_CTX *ctx, const char *path, const char *what, char
 }
 
 /* A file of the system's: what cannot be used is passed over. Returns how many roots it has. */
-static int try_file(WOLFSSL_CTX *ctx, const char *path)
+static int try_file(const struct roots *roots, const char *path)
 {
     struct gm_tls_text text;
     char why[GM_TLS_WHY_BYTES];
     if (gm_tls_read_file(path, "roots", &text, why) < 0)
         return 0;
-    int added = add_roots(ctx, text.bytes, NULL);
+    int added = add_roots(roots, text.bytes, NULL);
     gm_tls_text_free(&text);
     return added;
 }
 
-static int try_directory(WOLFSSL_CTX *ctx, const char *directory)
+static int try_directory(const struct roots *roots, const char *directory)
 {
     struct dirent **entries;
     int count = scandir(directory, &entries, NULL, NULL), added = 0;
@@ -166,7 +174,7 @@ static int try_directory(WOLFSSL_CTX *ctx, const char *directory)
         int len = snprintf(path, sizeof path, "%s/%s", directory, entries[i]->d_name);
         bool fits = len < (int)sizeof path && i < ROOT_FILES_MAX;
         if (fits && entries[i]->d_name[0] != '.')
-            added += try_file(ctx, path);
+            added += try_file(roots, path);
         free(entries[i]);
     }
     if (count >= 0)
@@ -175,7 +183,7 @@ static int try_directory(WOLFSSL_CTX *ctx, const char *directory)
 }
 
 /* The system's roots, as OpenSSL's variables or the distribution have them. */
-static int load_system_roots(WOLFSSL_CTX *ctx, char *why)
+static int load_system_roots(const struct roots *roots, char *why)
 {
     static const char *const places[] = {
         "/etc/ssl/certs/ca-certificates.crt", /* Debian, Arch, Alpine */
@@ -186,12 +194,12 @@ static int load_system_roots(WOLFSSL_CTX *ctx, char *why)
     const char *file = getenv("SSL_CERT_FILE"), *directory = getenv("SSL_CERT_DIR");
     int added = 0;
     if (file != NULL && file[0] != '\0')
-        added += try_file(ctx, file);
+        added += try_file(roots, file);
     if (directory != NULL && directory[0] != '\0')
-        added += try_directory(ctx, directory);
+        added += try_directory(roots, directory);
     if (file == NULL && directory == NULL) {
         for (size_t i = 0; added == 0 && i < sizeof places / sizeof places[0]; i++)
-            added = try_file(ctx, places[i]);
+            added = try_file(roots, places[i]);
     }
     if (added > 0)
         return 0;
@@ -218,7 +226,8 @@ static int ask_clients(struct gm_tls_server *server, const struct gm_tls_server_
     int mode = WOLFSSL_VERIFY_PEER | (required ? WOLFSSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0);
     for (uint32_t i = 0; i < server->pair_count; i++) {
         WOLFSSL_CTX *ctx = server->pairs[i].ctx;
-        int rc = load_roots(ctx, config->client_ca_file, "client CA file", why);
+        const struct roots roots = {ctx, server->crls};
+        int rc = load_roots(&roots, config->client_ca_file, "client CA file", why);
         if (rc < 0)
             return rc;
         wolfSSL_CTX_set_verify(ctx, mode, gm_tls_library_verify);
@@ -226,7 +235,7 @@ static int ask_clients(struct gm_tls_server *server, const struct gm_tls_server_
             wolfSSL_CTX_NoTicketTLSv12(ctx) != WOLFSSL_SUCCESS)
             return gm_tls_why(why, -GM_E_TLS, "the TLS library cannot do without tickets");
     }
-    return 0;
+    return gm_tls_crls_check(server->crls, config->crl_file, why);
 }
 
 static int server_load(struct gm_tls_server *server, const struct gm_tls_server_config *config,
@@ -248,6 +257,8 @@ static int server_load(struct gm_tls_server *server, const struct gm_tls_server_
         rc = gm_tls_pairs_add(server, config->cert_file, config->key_file, why);
     if (rc == 0 && config->directory != NULL)
         rc = gm_tls_pairs_add_directory(server, config->directory, why);
+    if (rc == 0 && asks && config->crl_file != NULL)
+        rc = gm_tls_crls_load(config->crl_file, &server->crls, why);
     if (rc == 0 && asks)
         rc = ask_clients(server, config, why);
     gm_tls_pairs_sort(server);
@@ -283,6 +294,7 @@ void gm_tls_server_put(struct gm_tls_server *server)
     if (server == NULL || atomic_fetch_sub_explicit(&server->refs, 1, memory_order_acq_rel) != 1)
         return;
     gm_tls_pairs_free(server);
+    gm_tls_crls_free(server->crls);
     free(server);
 }
 
@@ -301,7 +313,28 @@ long long gm_tls_server_not_after(const struct gm_tls_server *server)
     return soonest;
 }
 
+long long gm_tls_server_crl_until(const struct gm_tls_server *server)
+{
+    return gm_tls_crls_until(server->crls);
+}
+
 /* ---- Clients ---- */
+
+/* Whom a client believes. */
+static int client_trust(struct gm_tls_client *client, const struct gm_tls_client_config *config,
+                        char *why)
+{
+    int rc = 0;
+    wolfSSL_CTX_set_verify(client->ctx, WOLFSSL_VERIFY_PEER, gm_tls_library_verify);
+    if (config->crl_file != NULL)
+        rc = gm_tls_crls_load(config->crl_file, &client->crls, why);
+    if (rc < 0)
+        return rc;
+    const struct roots roots = {client->ctx, client->crls};
+    rc = config->ca_file != NULL ? load_roots(&roots, config->ca_file, "CA file", why)
+                                 : load_system_roots(&roots, why);
+    return rc < 0 ? rc : gm_tls_crls_check(client->crls, config->crl_file, why);
+}
 
 static int client_load(struct gm_tls_client *client, const struct gm_tls_client_config *config,
                        char *why)
@@ -313,13 +346,10 @@ static int client_load(struct gm_tls_client *client, const struct gm_tls_client_
     client->ctx = ctx_new(wolfSSLv23_client_method());
     if (client->ctx == NULL)
         return gm_tls_why(why, -GM_E_NOMEM, "out of memory");
-    if (config->insecure) {
+    if (config->insecure)
         wolfSSL_CTX_set_verify(client->ctx, WOLFSSL_VERIFY_NONE, NULL);
-    } else {
-        wolfSSL_CTX_set_verify(client->ctx, WOLFSSL_VERIFY_PEER, gm_tls_library_verify);
-        rc = config->ca_file != NULL ? load_roots(client->ctx, config->ca_file, "CA file", why)
-                                     : load_system_roots(client->ctx, why);
-    }
+    else
+        rc = client_trust(client, config, why);
     if (rc == 0 && config->cert_file != NULL)
         rc = gm_tls_pair_load(client->ctx, config->cert_file, config->key_file, NULL, why);
     return rc;
@@ -343,6 +373,11 @@ int gm_tls_client_new(const struct gm_tls_client_config *config, struct gm_tls_c
     return 0;
 }
 
+long long gm_tls_client_crl_until(const struct gm_tls_client *client)
+{
+    return gm_tls_crls_until(client->crls);
+}
+
 struct gm_tls_client *gm_tls_client_ref(struct gm_tls_client *client)
 {
     atomic_fetch_add_explicit(&client->refs, 1, memory_order_relaxed);
@@ -354,5 +389,6 @@ void gm_tls_client_put(struct gm_tls_client *client)
     if (client == NULL || atomic_fetch_sub_explicit(&client->refs, 1, memory_order_acq_rel) != 1)
         return;
     wolfSSL_CTX_free(client->ctx);
+    gm_tls_crls_free(client->crls);
     free(client);
 }

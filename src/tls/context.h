@@ -31,6 +31,7 @@ struct gm_tls_server_config {
      * pair has gets cert_file's, or the first pair in the order of their names. */
     const char *directory;
     const char *client_ca_file; /* PEM roots for client certificates; NULL: none asked for */
+    const char *crl_file; /* PEM lists of clients' certificates that are revoked; NULL: none */
     enum gm_tls_client_auth client_auth;
 };
 
@@ -45,11 +46,17 @@ void gm_tls_server_put(struct gm_tls_server *server);
  * and metrics. */
 size_t gm_tls_server_pairs(const struct gm_tls_server *server);
 long long gm_tls_server_not_after(const struct gm_tls_server *server);
+/* The soonest nextUpdate of its revocation lists, likewise; LLONG_MAX: there is none. */
+long long gm_tls_server_crl_until(const struct gm_tls_server *server);
 
 /* ---- Client side ---- */
 
 struct gm_tls_client_config {
-    const char *ca_file;   /* PEM roots instead of the system's; NULL: the system's */
+    const char *ca_file; /* PEM roots instead of the system's; NULL: the system's */
+    const char
+        *crl_file;         /* PEM revocation lists, one or more: a certificate that its issuer's
+                              list names is refused, and so is who it leads to. Issuers without a
+                              list are believed, and lists that have expired still count. NULL: none */
     const char *cert_file; /* our own certificate, if the server asks; NULL: none */
     const char *key_file;
     bool insecure; /* any certificate will do: said loudly by the caller */
@@ -58,6 +65,8 @@ struct gm_tls_client_config {
 struct gm_tls_client;
 int gm_tls_client_new(const struct gm_tls_client_config *config, struct gm_tls_client **out,
                       char *why) GM_WARN_UNUSED;
+/* As gm_tls_server_crl_until. */
+long long gm_tls_client_crl_until(const struct gm_tls_client *client);
 struct gm_tls_client *gm_tls_client_ref(struct gm_tls_client *client);
 void gm_tls_client_put(struct gm_tls_client *client);
 

@@ -99,10 +99,12 @@ int gm_tls_read_file(const char *path, const char *what, struct gm_tls_text *out
         return 0;
     gm_tls_text_free(out);
     if (rc == 0)
-        return gm_tls_why(why, -GM_E_CONFIG,
-                          "the %s %s is binary, not PEM: convert it, for example with openssl x509 "
-                          "-inform der (a certificate) or openssl pkey -inform der (a key)",
-                          what, path);
+        return gm_tls_why(
+            why, -GM_E_CONFIG,
+            "the %s %s is binary, not PEM: convert it, for example with openssl x509 "
+            "-inform der (a certificate), openssl pkey -inform der (a key) or openssl crl "
+            "-inform der (a revocation list)",
+            what, path);
     return gm_tls_why(why, rc, "cannot read the %s %s: %s; %s", what, path, gm_error_text(rc),
                       cure_for(rc));
 }

@@ -6,6 +6,7 @@
 
 #include "tls/alert.h"
 #include "tls/cert.h"
+#include "tls/crl.h"
 #include "tls/hello.h"
 #include "tls/session.h"
 #include "tls/wolf.h"
@@ -27,10 +28,12 @@ struct gm_tls_server {
     struct gm_tls_pair *pairs;
     struct gm_tls_served *names;
     uint32_t pair_count, name_count;
+    struct gm_tls_crls *crls; /* of clients' certificates; NULL: none */
 };
 struct gm_tls_client {
     _Atomic uint32_t refs; /* as above */
     WOLFSSL_CTX *ctx;
+    struct gm_tls_crls *crls; /* NULL: none */
     bool insecure;
 };
 

@@ -160,6 +160,13 @@ static int verify_leaf(struct gm_tls *tls, const WOLFSSL_BUFFER_INFO *der)
     return tls->subject == NULL ? -GM_E_NOMEM : 0;
 }
 
+/* The library has found a way to a root: has any step of it been taken back? */
+static int verify_chain(const struct gm_tls *tls, const WOLFSSL_X509_STORE_CTX *store)
+{
+    struct gm_tls_crls *crls = tls->is_server ? tls->server->crls : tls->client->crls;
+    return gm_tls_crls_judge(crls, wolfSSL_get_SSL_CTX(tls->ssl), store->certs, store->totalCerts);
+}
+
 int gm_tls_library_verify(int preverify, WOLFSSL_X509_STORE_CTX *store)
 {
     struct gm_tls *tls = store->userCtx;
@@ -169,6 +176,8 @@ int gm_tls_library_verify(int preverify, WOLFSSL_X509_STORE_CTX *store)
         verdict = verdict_on(store);
     else if (store->error_depth == 0 && store->totalCerts > 0)
         verdict = verify_leaf(tls, &store->certs[0]);
+    if (preverify != 0 && verdict == 0 && store->error_depth == 0)
+        verdict = verify_chain(tls, store);
     if (verdict != 0 && tls->shake->verdict == 0)
         tls->shake->verdict = verdict;
     return verdict == 0;

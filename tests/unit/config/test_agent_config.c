@@ -115,11 +115,13 @@ Test(agent_config, tls_to_the_server)
 {
     char key[] = "GIMLET_AGENT_CLIENT_KEY=/k";
     cr_assert_eq(load(WORDS("--token=t", "--server-url=wss://h", "--ca-file=/ca",
-                            "--server-name=gate.example", "--client-cert", "/c"),
+                            "--server-name=gate.example", "--client-cert", "/c", "--crl-file=/crl"),
                       (char *[]){key, NULL}),
                  GM_OPTIONS_READY, "%s", capture.err);
     cr_assert_str_eq(config.server_url, "wss://h");
     cr_assert_str_eq(config.tls.ca_file, "/ca");
+    cr_assert_str_eq(config.tls.crl_file, "/crl");
+    cr_assert_null(config.services[0].tls.crl_file);
     cr_assert_str_eq(config.tls.server_name, "gate.example");
     cr_assert_str_eq(config.tls.client_cert, "/c");
     cr_assert_str_eq(config.tls.client_key, "/k");
@@ -138,23 +140,25 @@ Test(agent_config, tls_to_backends)
 {
     cr_assert_eq(load(WORDS("--token=t", "--target-url=https://h", "--backend-ca-file=/ca",
                             "--backend-server-name=n", "--backend-client-cert=/c",
-                            "--backend-client-key=/k"),
+                            "--backend-client-key=/k", "--backend-crl-file=/crl"),
                       NULL),
                  GM_OPTIONS_READY, "%s", capture.err);
     const struct gm_agent_tls *tls = &config.services[0].tls;
     cr_assert_str_eq(tls->ca_file, "/ca");
+    cr_assert_str_eq(tls->crl_file, "/crl");
     cr_assert_str_eq(tls->server_name, "n");
     cr_assert_str_eq(tls->client_cert, "/c");
     cr_assert_str_eq(tls->client_key, "/k");
     finish();
     cr_assert_eq(load(WORDS("--service=a=https://h/x,y,client-key=/k,1,ca-file=/c a,"
-                            "client-cert=/c,server-name=n,token-file=/t",
+                            "client-cert=/c,crl-file=/crl,server-name=n,token-file=/t",
                             "--service=b=https://h,insecure-skip-verify,token-file=/u"),
                       NULL),
                  GM_OPTIONS_READY, "%s", capture.err);
     expect_service(0, "a", "https://h/x,y", "/t");
     tls = &config.services[0].tls;
     cr_assert_str_eq(tls->ca_file, "/c a");
+    cr_assert_str_eq(tls->crl_file, "/crl");
     cr_assert_str_eq(tls->server_name, "n");
     cr_assert_str_eq(tls->client_cert, "/c");
     cr_assert_str_eq(tls->client_key, "/k,1");
@@ -237,7 +241,8 @@ Test(agent_config, refusals)
          2},
         {{"--service=a=https://h,cafile=x", NULL},
          "gimlet agent: --service: \"a=https://h,cafile=x\" has a misspelt key; there are "
-         "token-file, ca-file, server-name, client-cert, client-key and insecure-skip-verify\n",
+         "token-file, ca-file, crl-file, server-name, client-cert, client-key and "
+         "insecure-skip-verify\n",
          2},
         {{"--service=a=https://h,ca-file", NULL},
          "gimlet agent: --service: \"a=https://h,ca-file\" has a key without a value\n",
@@ -253,6 +258,14 @@ Test(agent_config, refusals)
         {{"--service=a=h:1", "--backend-ca-file=x", "--token=t", NULL},
          "gimlet agent: the --backend-* options are for --target-url: a --service has its own, "
          "a=h:1,ca-file=FILE\n",
+         2},
+        {{"--server-url=ws://h", "--crl-file=x", "--token=t", NULL},
+         "gimlet agent: --server-url ws://h: TLS options are given, but the URL asks for none: "
+         "they would protect nothing\n",
+         2},
+        {{"--service=a=https://h,crl-file=x,insecure-skip-verify", "--token=t", NULL},
+         "gimlet agent: --service a https://h: crl-file and insecure-skip-verify exclude each "
+         "other: is the certificate checked?\n",
          2},
         {{"--server-url=ws://h", "--ca-file=x", "--token=t", NULL},
          "gimlet agent: --server-url ws://h: TLS options are given, but the URL asks for none: "

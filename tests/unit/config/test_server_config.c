@@ -75,7 +75,7 @@ Test(server_config, tls)
     char cert[] = "GIMLET_SERVER_TLS_CERT=/c", key[] = "GIMLET_SERVER_TLS_KEY=/k";
     char *environment[] = {cert, key, NULL};
     cr_assert_eq(load(WORDS("--token-public-key=k", "--http-port=off", "--https-port=8443",
-                            "--tls-dir=/d", "--tls-client-ca=/ca"),
+                            "--tls-dir=/d", "--tls-client-ca=/ca", "--tls-client-crl=/crl"),
                       environment),
                  GM_OPTIONS_READY, "%s", capture.err);
     cr_assert_eq(config.http_port, -1);
@@ -84,6 +84,7 @@ Test(server_config, tls)
     cr_assert_str_eq(config.tls_key, "/k");
     cr_assert_str_eq(config.tls_dir, "/d");
     cr_assert_str_eq(config.tls_client_ca, "/ca");
+    cr_assert_str_eq(config.tls_client_crl, "/crl");
     cr_assert_eq(config.tls_client_auth, GM_CONFIG_CLIENTS_REQUIRE);
     finish();
     static const struct {
@@ -116,6 +117,8 @@ Test(server_config, tls_that_cannot_be_meant)
         {{"--https-port=1", "--tls-dir=/d", "--tls-key=/k", NULL}, "--tls-key needs --tls-cert"},
         {{"--https-port=1", "--tls-dir=/d", "--tls-client-auth=require", NULL},
          "--tls-client-auth needs --tls-client-ca"},
+        {{"--https-port=1", "--tls-dir=/d", "--tls-client-crl=/crl", NULL},
+         "--tls-client-crl is for certificates of clients, and none is asked for"},
         {{"--https-port=1", "--tls-dir=/d", "--tls-client-auth=yes", NULL},
          "--tls-client-auth: \"yes\" is not one of none, optional, require"},
         {{"--https-port=x", NULL}, "is not a port (0 to 65535, or off)"},

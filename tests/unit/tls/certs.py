@@ -7,7 +7,9 @@ root -> middle -> leaf unless a leaf's name says otherwise.
 import datetime
 import ipaddress
 import os
+import subprocess
 import sys
+import tempfile
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -44,11 +46,11 @@ def name_of(common, organisation="Example"):
                       x509.NameAttribute(NameOID.COMMON_NAME, common)])
 
 
-def make(subject, key, issuer=None, names=None, start=START, end=END, ca=False, usage=None, sans=True):
+def make(subject, key, issuer=None, names=None, start=START, end=END, ca=False, usage=None, sans=True, serial=None):
     """One certificate; `issuer` is (certificate, key) or None for itself."""
     issuer_name, issuer_key = (issuer[0].subject, issuer[1]) if issuer else (subject, key)
     builder = (x509.CertificateBuilder().subject_name(subject).issuer_name(issuer_name)
-               .public_key(key.public_key()).serial_number(x509.random_serial_number())
+               .public_key(key.public_key()).serial_number(serial or x509.random_serial_number())
                .not_valid_before(start).not_valid_after(end))
     builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
     if ca:
@@ -61,6 +63,74 @@ def make(subject, key, issuer=None, names=None, start=START, end=END, ca=False, 
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
     algorithm = None if isinstance(issuer_key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
     return builder.sign(issuer_key, algorithm)
+
+
+AUTHORITY = """[ca]
+default_ca = this
+[this]
+database = index
+default_md = sha256
+unique_subject = no
+[delta]
+2.5.29.27 = critical,ASN1:INTEGER:1
+[plain]
+1.2.3.4 = ASN1:UTF8String:nothing
+"""
+
+
+def revocation_list(issuer, revoked=(), end=END, extensions=None):
+    """A list as OpenSSL's CA makes it; `revoked` are certificates or serial numbers."""
+    with tempfile.TemporaryDirectory() as folder:
+        def put(name, data):
+            with open(os.path.join(folder, name), "wb") as file:
+                file.write(data)
+        serials = [one if isinstance(one, int) else one.serial_number for one in revoked]
+        digits = [f"{serial:X}".zfill((len(f"{serial:X}") + 1) // 2 * 2) for serial in serials]
+        put("index", "".join(f"R\t400101000000Z\t200101000000Z\t{d}\tunknown\t/CN=x\n" for d in digits).encode())
+        put("config", AUTHORITY.encode())
+        put("cert", pem(issuer[0]))
+        put("key", key_pem(issuer[1]))
+        start = min(START, end - datetime.timedelta(days=1))
+        command = ["openssl", "ca", "-gencrl", "-config", "config", "-cert", "cert", "-keyfile", "key", "-out", "list",
+                   "-crl_lastupdate", start.strftime("%Y%m%d%H%M%SZ"), "-crl_nextupdate", end.strftime("%Y%m%d%H%M%SZ")]
+        if extensions:
+            command += ["-crlexts", extensions]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        with open(os.path.join(folder, "list"), "rb") as file:
+            return file.read()
+
+
+def revocations(root, middle, other, by_name):
+    """Lists for test_crl.c, and chains that they are about."""
+    leaf, names = by_name["p256"], by_name["names"]
+    key = by_name["p256 key"]
+    odd = make(name_of("leaf"), key, middle, names, serial=0xFF00112233445566778899AABBCCDDEE)
+    write("odd-serial.crt", pem(odd), pem(middle[0]))
+    false_key = p256()
+    false = (make(middle[0].subject, false_key, ca=True), false_key)
+    write("p256-false.crt", pem(leaf), pem(middle[0]), pem(false[0]))
+    low_key = p256()
+    low = (make(name_of("Low"), low_key, middle, ca=True), low_key)
+    write("deep.crt", pem(make(name_of("deep"), key, low, names)), pem(low[0]), pem(middle[0]))
+    past = PAST + datetime.timedelta(days=30)
+    write("leaf.crl", revocation_list(middle, [leaf]))
+    write("middle.crl", b"Words before.\n", revocation_list(root, [middle[0]]))
+    write("low.crl", revocation_list(middle, [low[0]]))
+    write("client.crl", revocation_list(root, [by_name["client"]]))
+    write("nobody.crl", revocation_list(root, extensions="plain"), revocation_list(middle, [leaf.serial_number + 1]))
+    write("many.crl", revocation_list(root), revocation_list(other),
+          revocation_list(middle, [odd, 7, 255, leaf] + [leaf.serial_number - n for n in range(1, 2000)]))
+    write("two.crl", revocation_list(middle), revocation_list(middle, [leaf]))
+    write("expired.crl", revocation_list(middle, [leaf], end=past))
+    write("expired-nobody.crl", revocation_list(middle, end=past), revocation_list(root))
+    write("stranger.crl", revocation_list(other, [leaf, middle[0]]))
+    write("forged.crl", revocation_list(false))
+    forged_root_key = p256()
+    write("forged-root.crl", revocation_list((make(root[0].subject, forged_root_key, ca=True), forged_root_key)))
+    write("delta.crl", revocation_list(root), revocation_list(middle, extensions="delta"))
+    write("damaged.crl", b"-----BEGIN X509 CRL-----\nMAAA\n-----END X509 CRL-----\n")
+    binary = x509.load_pem_x509_crl(revocation_list(root))
+    write("binary.crl", binary.public_bytes(serialization.Encoding.DER))
 
 
 def dns(*names):
@@ -83,8 +153,9 @@ def main():
     names.append(x509.RFC822Name("mail@mailed.test"))
     keys = {"p256": p256(), "p384": ec.generate_private_key(ec.SECP384R1()),
             "rsa": rsa.generate_private_key(65537, 2048), "rsa3072": rsa.generate_private_key(65537, 3072)}
+    leaves = {"names": names, "p256 key": keys["p256"]}
     for kind, key in keys.items():
-        leaf = make(name_of("leaf-" + kind), key, by_middle, names)
+        leaf = leaves[kind] = make(name_of("leaf-" + kind), key, by_middle, names)
         write(kind + ".crt", pem(leaf), pem(middle))
         write(kind + ".key", key_pem(key))
         write(kind + "-traditional.key", key_pem(key, "traditional"))
@@ -124,7 +195,8 @@ def main():
 
     def client(file, subject, issuer, **more):
         client_key = p256()
-        write(file + ".crt", pem(make(subject, client_key, issuer, **more)))
+        leaves[file] = make(subject, client_key, issuer, **more)
+        write(file + ".crt", pem(leaves[file]))
         write(file + ".key", key_pem(client_key))
 
     client("client", name_of("agent-1"), by_root)
@@ -152,6 +224,7 @@ def main():
             write(os.path.join(folder, file + ".key"), key_pem(pair_key))
         write(os.path.join(folder, "ca.crt"), pem(root))
         write(os.path.join(folder, ".hidden.crt"), b"rubbish")
+    revocations(by_root, by_middle, by_other, leaves)
     write("empty.crt")
     write("text.crt", b"no PEM at all\n")
     write("damaged.crt", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")

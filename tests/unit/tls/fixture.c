@@ -74,12 +74,14 @@ void world_plan(const struct plan *plan)
         .directory = plan->directory,
         .client_ca_file = plan->client_ca,
         .client_auth = plan->client_auth,
+        .crl_file = plan->client_crl,
     };
     struct gm_tls_client_config client = {
         .ca_file = plan->ca == NULL ? CERT("root.crt") : plan->ca,
         .cert_file = plan->client_cert,
         .key_file = plan->client_key,
         .insecure = plan->insecure,
+        .crl_file = plan->crl,
     };
     int rc = gm_tls_server_new(&server, &world.server, why);
     cr_assert_eq(rc, 0, "%s", why);

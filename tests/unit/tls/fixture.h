@@ -37,6 +37,7 @@ struct plan {
     const char *ca; /* of the client; NULL: root.crt */
     const char *client_cert, *client_key;
     bool insecure;
+    const char *crl, *client_crl; /* the client's, of servers; the server's, of clients */
 };
 
 extern struct world world;

@@ -35,6 +35,14 @@ if [ $# -eq 0 ]; then
 fi
 [ $# -gt 0 ] || { echo "no fuzz targets in $build"; echo "0 passed, 0 failed, 1 skipped"; exit 0; }
 
+# The server's side of TLS needs a certificate.
+if [ -x "$build/tests/fuzz/fuzz_tls_session" ]; then
+    GM_FUZZ_CERT=$build/fuzz.crt GM_FUZZ_KEY=$build/fuzz.key
+    export GM_FUZZ_CERT GM_FUZZ_KEY
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=fuzz \
+        -keyout "$GM_FUZZ_KEY" -out "$GM_FUZZ_CERT" 2>/dev/null || { echo "openssl makes no certificate" >&2; exit 1; }
+fi
+
 report=$(printf '%s\n' "$@" | xargs -P 3 -I{} bash -c 'run_target {}')
 printf '%s\n' "$report"
 failed=$(grep -c '^FAIL ' <<<"$report")

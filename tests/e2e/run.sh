@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs the end-to-end tests over the pairs of {rings 1, 2} x {io_uring, epoll} x {release, sanitizers}, and once
-# more on io_uring with every optional kernel feature switched off.
+# more on io_uring with every optional kernel feature switched off; then those of streams, failures and TLS itself with
+# TLS on every leg, on io_uring and on epoll.
 #
 #   tests/e2e/run.sh [--quick] RELEASE [ASAN] [-- PYTEST-OPTION...]
 #
@@ -37,30 +38,39 @@ if ! "$release" server --help >/dev/null 2>&1; then
 fi
 
 if [ $quick -eq 1 ]; then
-    plan="1:uring:$release 2:epoll:$release"
+    plan="1:uring:$release 2:epoll:$release 2:uring:$release:1.3"
 elif [ -n "$asan" ]; then
     plan="1:uring:$release 2:epoll:$release 2:uring:$asan 1:epoll:$asan 2:uring-min:$release"
+    plan="$plan 2:uring:$release:1.3 1:epoll:$asan:1.2"
 else
-    plan="1:uring:$release 2:epoll:$release 2:uring-min:$release"
+    plan="1:uring:$release 2:epoll:$release 2:uring-min:$release 2:uring:$release:1.3 1:epoll:$release:1.2"
 fi
+
+# Over TLS: whose seconds are spent waiting, for what TLS has no part in, is left to the runs in plain text.
+waits="two_hundred or fail_over_within or replacement or frozen_path or token or idle_link"
+tls_13=(test_streaming.py test_failures.py -k "not ($waits)")
+tls_12=(test_streaming.py test_tls.py test_tls_trust.py test_tls_abuse.py -k "not ($waits)")
+[ $quick -eq 0 ] || tls_13=(test_tls.py test_tls_trust.py test_tls_abuse.py)
 
 passed=0 failed=0 skipped=0 seen='' log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 number() { grep -oE "[0-9]+ $1" <<<"$2" | awk '{ n += $1 } END { print n + 0 }'; }
 
 for run in $plan; do
-    IFS=: read -r rings io program <<<"$run"
+    IFS=: read -r rings io program tls <<<"$run"
     flavour=release
     [ "$program" = "$release" ] || flavour=sanitizers
     # Gigabytes once with each back-end; what does not depend on a back-end once with each program.
-    marks=()
+    marks=() what=(. --ignore-glob="*test_tls*.py")
+    [ "$tls" != 1.2 ] || what=("${tls_12[@]}")
+    [ "$tls" != 1.3 ] || what=("${tls_13[@]}")
     [ $io != uring-min ] || marks=(-m "not bulk")
     [ $quick -eq 0 ] || marks=(-m "not slow")
     case $seen in *" $program "*) marks+=(--ignore=test_jwt.py) ;; esac
     seen="$seen $program "
-    printf '\n==== rings %s, %s, %s ====\n' "$rings" "$io" "$flavour"
-    GIMLET_BIN=$program GIMLET_E2E_IO=$io GIMLET_E2E_RINGS=$rings \
-        /usr/bin/python3 -m pytest -c pytest.ini -p no:cacheprovider -q -rfEs "${marks[@]}" "${options[@]}" . 2>&1 | tee "$log"
+    printf '\n==== rings %s, %s, %s%s ====\n' "$rings" "$io" "$flavour" "${tls:+, TLS $tls}"
+    GIMLET_BIN=$program GIMLET_E2E_IO=$io GIMLET_E2E_RINGS=$rings GIMLET_E2E_TLS=$tls \
+        /usr/bin/python3 -m pytest -c pytest.ini -p no:cacheprovider -q -rfEs "${marks[@]}" "${options[@]}" "${what[@]}" 2>&1 | tee "$log"
     status=${PIPESTATUS[0]}
     line=$(grep -E '^=* ?[0-9]+ (passed|failed|skipped|error|deselected).* in [0-9.]+s' "$log" | tail -n 1)
     p=$(number passed "$line") s=$(number skipped "$line") f=$(number '(failed|errors?)' "$line")

@@ -7,7 +7,7 @@ import pytest
 import requests
 
 from lib.backend import pattern
-from lib.settings import PATIENCE, SANITIZED, wait_until
+from lib.settings import PATIENCE, SANITIZED, TLS, wait_until
 from lib.tunnel import Tunnel
 from lib.wire import Truncated, chunked
 
@@ -292,7 +292,7 @@ def test_a_storm_of_disconnects_while_streaming(tunnel, backend):
         thread.start()
     for thread in threads:
         thread.join(PATIENCE)
-    assert count[0] > 100
+    assert count[0] > (30 if TLS else 100), count  # each has a handshake of Python's own
     tunnel.check()
     tunnel.server.wait_idle()
     wait_until(lambda: backend.open <= 64, "the backend's connections are given up")

@@ -34,6 +34,19 @@ int gm_tls_alert_meaning(uint8_t description, int first)
 static const struct {
     int code, meaning;
 } codes[] = {
+    /* A library with the OpenSSL layer gives its callbacks OpenSSL's codes (X509_V_ERR_…). */
+    {10, GM_E_TLS_EXPIRED},   /* the certificate has expired */
+    {14, GM_E_TLS_EXPIRED},   /* likewise: its notAfter is what is wrong */
+    {9, GM_E_TLS_NOT_YET},    /* the certificate is not yet valid */
+    {13, GM_E_TLS_NOT_YET},   /* its notBefore */
+    {2, GM_E_TLS_UNTRUSTED},  /* no issuer */
+    {7, GM_E_TLS_UNTRUSTED},  /* its signature */
+    {18, GM_E_TLS_UNTRUSTED}, /* self-signed */
+    {19, GM_E_TLS_UNTRUSTED}, /* self-signed, in the chain */
+    {20, GM_E_TLS_UNTRUSTED}, /* no issuer here */
+    {21, GM_E_TLS_UNTRUSTED}, /* the leaf's signature */
+    {24, GM_E_TLS_UNTRUSTED}, /* no CA */
+    {25, GM_E_TLS_UNTRUSTED}, /* the path is too long */
     {ASN_AFTER_DATE_E, GM_E_TLS_EXPIRED},
     {ASN_BEFORE_DATE_E, GM_E_TLS_NOT_YET},
     {ASN_NO_SIGNER_E, GM_E_TLS_UNTRUSTED},
@@ -61,6 +74,7 @@ static const struct {
     {AES_GCM_AUTH_E, GM_E_TLS_RECORD},
     {MAC_CMP_FAILED_E, GM_E_TLS_RECORD},
     {LENGTH_ERROR, GM_E_TLS_RECORD},
+    {SANITY_CIPHER_E, GM_E_TLS_RECORD},
     {UNKNOWN_RECORD_TYPE, GM_E_TLS_RECORD},
     {MEMORY_E, GM_E_NOMEM},
     {MEMORY_ERROR, GM_E_NOMEM},

@@ -41,7 +41,11 @@ bool gm_tls_accelerated(void)
 const char *gm_tls_describe(void)
 {
     static char text[96];
+#ifdef HAVE_SECRET_CALLBACK
     bool own = gm_tls_record_has(GM_TLS_AES_128_GCM);
+#else
+    bool own = false; /* library.c */
+#endif
     (void)snprintf(text, sizeof text, "wolfSSL %s, %s, records: %s", wolfSSL_lib_version(),
                    gm_tls_accelerated() ? "AES-NI" : "no AES in hardware",
                    own ? "own" : "the library's");

@@ -72,7 +72,8 @@ struct gm_tls {
     char *server_name, *subject; /* NULL: "" */
     uint8_t *held;               /* reference: sealed bytes that found no block */
     uint32_t held_len;
-    uint32_t skip; /* of a handshake message that is ignored */
+    uint32_t ahead; /* reference: plaintext that is sealed and held, and still in its chain */
+    uint32_t skip;  /* of a handshake message that is ignored */
     uint16_t version;
     uint8_t cipher;
     uint8_t idle_records; /* without payload, in a row */

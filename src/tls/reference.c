@@ -2,7 +2,8 @@
  * ours cannot do the cipher.
  *
  * Owner: the session's ring. The library takes a record as soon as it is asked to write one; what
- * then finds no block waits in tls->held, and nothing else is sealed before it has left. */
+ * then finds no block waits in tls->held, and nothing else is sealed before it has left. Its
+ * plaintext stays in the chain until then, so that the caller comes back. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -67,13 +68,20 @@ ssize_t gm_tls_reference_seal(struct gm_tls *tls, struct gm_chain *plain, size_t
     int n = 1;
     gm_tls_call_begin(tls, &call, NULL, sink);
     flush_held(tls);
+    if (tls->held_len == 0 && tls->ahead > 0) {
+        done = tls->ahead < plain->bytes ? tls->ahead : plain->bytes;
+        gm_chain_consume(plain, sink->segs, done);
+        tls->ahead = 0;
+    }
     while (done < max && tls->held_len == 0 && n > 0) {
         gm_slice front = gm_chain_front(plain);
         size_t len = front.len < max - done ? front.len : max - done;
         if (len > GM_TLS_PAYLOAD_MAX)
             len = GM_TLS_PAYLOAD_MAX;
         n = wolfSSL_write(tls->ssl, front.data, (int)len);
-        if (n > 0) {
+        if (n > 0 && tls->held_len > 0) {
+            tls->ahead = (uint32_t)n;
+        } else if (n > 0) {
             gm_chain_consume(plain, sink->segs, (size_t)n);
             done += (size_t)n;
         }

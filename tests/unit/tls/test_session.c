@@ -75,6 +75,7 @@ Test(session, every_suite_with_every_kind_of_key, .timeout = 120)
 
 Test(session, our_records_and_the_library_s_understand_each_other, .timeout = 120)
 {
+    need_own_records();
     for (unsigned mix = 0; mix < 4 * SUITES; mix++) {
         world.client_reference = (mix & 1) != 0;
         world.server_reference = (mix & 2) != 0;

@@ -53,6 +53,7 @@ Test(life, keys_are_renewed_from_either_side, .timeout = 60)
 
 Test(life, a_flow_renews_its_keys_before_they_wear_out, .fini = world_end)
 {
+    need_own_records();
     cr_assert(world_meet(&plain_plan, "example.test"));
     talk(&world.c, &world.s, 10, 1);
     /* As far as the limit, without sending 2^24 records. The sequence is the flow's first field. */
@@ -122,7 +123,9 @@ static void impossible(struct end *to, const char *bytes, size_t len)
 {
     world.cut = 0;
     arrive(to, bytes, len);
-    cr_assert_eq(open_all(to), -GM_E_TLS_RECORD);
+    int rc = open_all(to);
+    cr_assert_eq(rc, -GM_E_TLS_RECORD, "%d, %s, for %02x %02x", rc, gm_error_text(rc),
+                 (unsigned char)bytes[0], (unsigned char)bytes[len - 1]);
     world_end();
 }
 
@@ -193,6 +196,7 @@ static const struct {
 
 Test(life, what_comes_between_payload_is_judged, .timeout = 60)
 {
+    need_own_records();
     for (size_t i = 0; i < sizeof sayings / sizeof sayings[0]; i++) {
         world.tls12 = sayings[i].tls12;
         cr_assert(world_meet(&plain_plan, "example.test"));
@@ -208,6 +212,7 @@ Test(life, what_comes_between_payload_is_judged, .timeout = 60)
 
 Test(life, a_message_may_come_in_pieces_but_not_be_interrupted)
 {
+    need_own_records();
     cr_assert(world_meet(&plain_plan, "example.test"));
     settle(&world.s, &world.c);
     static const char ticket[] = "\4\0\0\5abcde\4\0\0\0\4\0\0\1x";
@@ -226,6 +231,7 @@ Test(life, a_message_may_come_in_pieces_but_not_be_interrupted)
 
 Test(life, renegotiation_is_refused_and_life_goes_on)
 {
+    need_own_records();
     world.tls12 = true;
     cr_assert(world_meet(&plain_plan, "example.test"));
     say(&world.c, &world.s, GM_TLS_HANDSHAKE, "\1\0\0\3abc", 7);
@@ -243,6 +249,7 @@ Test(life, renegotiation_is_refused_and_life_goes_on)
 /* A peer that says nothing with many records is stopped, whatever it says it with. */
 Test(life, records_without_payload_are_counted)
 {
+    need_own_records();
     static const char *const words[] = {"\x18\0\0\1\0", "\1\x5a"};
     for (unsigned i = 0; i < 2; i++) {
         cr_assert(world_meet(&plain_plan, "example.test"));
@@ -289,6 +296,30 @@ Test(life, without_blocks_nothing_is_lost, .timeout = 60)
         expect_plain(&world.s.plain, 50000, 7);
         world_end();
     }
+}
+
+/* Whoever has sealed without blocks must see that something is left, or would never come back. */
+Test(life, what_the_library_holds_stays_in_its_chain)
+{
+    world.client_reference = true;
+    cr_assert(world_meet(&plain_plan, "example.test"));
+    settle(&world.s, &world.c);
+    struct gm_tls_io io = end_io(&world.c);
+    struct gm_chain plain = {0};
+    put_plain(&plain, 1000, 3);
+    world.blocks_left = 0;
+    for (int again = 0; again < 3; again++) {
+        cr_assert_eq(gm_tls_seal(world.c.tls, &plain, SIZE_MAX, &io.sink), 0);
+        cr_assert_eq(plain.bytes, 1000);
+        cr_assert_eq(world.c.out.bytes, 0);
+    }
+    world.blocks_left = NO_LIMIT;
+    cr_assert_eq(gm_tls_seal(world.c.tls, &plain, SIZE_MAX, &io.sink), 1000);
+    cr_assert_eq(plain.count, 0);
+    carry(&world.c, &world.s);
+    cr_assert_eq(open_all(&world.s), 0);
+    expect_plain(&world.s.plain, 1000, 3);
+    world_end();
 }
 
 /* The ticket of one session lets the next one in without certificates; the client is the

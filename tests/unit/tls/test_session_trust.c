@@ -98,6 +98,10 @@ static const struct {
 Test(trust, clients_show_who_they_are, .timeout = 120)
 {
     for (size_t i = 0; i < 2 * sizeof clients / sizeof clients[0]; i++) {
+        /* Old libraries have no room for such a subject, and do not even load it. */
+        if (IS_OLD_LIBRARY && clients[i / 2].cert != NULL &&
+            strcmp(clients[i / 2].cert, CERT("client-long.crt")) == 0)
+            continue;
         struct plan plan = {.client_ca = CERT("root.crt"),
                             .client_auth = clients[i / 2].mode,
                             .client_cert = clients[i / 2].cert,
@@ -110,7 +114,9 @@ Test(trust, clients_show_who_they_are, .timeout = 120)
             cr_assert_str_eq(gm_tls_facts(world.s.tls).peer_subject, clients[i / 2].subject);
             talk(&world.c, &world.s, 100, 1);
         } else if (world.tls12) {
-            cr_assert(world.c.result < 0);
+            /* Old libraries end without an alert when there is no certificate in TLS 1.2. */
+            bool silent = IS_OLD_LIBRARY && world.s.result == -GM_E_TLS_NO_CERT;
+            cr_assert(world.c.result < 0 || silent, "case %zu: %d", i, world.c.result);
         } else {
             /* In TLS 1.3 the client had finished: the refusal comes with the first record. */
             struct gm_tls_io io = end_io(&world.c);

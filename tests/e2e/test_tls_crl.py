@@ -95,7 +95,8 @@ def test_a_server_refuses_a_revoked_client(workshop, tmp_path):
     assert tunnel.get("/echo", tls=client_context(pair=bob)).status == 200
     install(crl, revocation_list(authority, tmp_path, bob))
     wait_until(lambda: refused(tunnel, bob), "bob is refused", step=0.2)
-    assert any("has been revoked" in str(line.get("error")) for line in tunnel.server.log("TLS with a client failed"))
+    wait_until(lambda: any("has been revoked" in str(line.get("error")) for line in tunnel.server.log("TLS with a client failed")),
+               "the server says why")
     assert tunnel.get("/echo", tls=client_context(pair=alice)).status == 200, "alice is not bob"
     install(crl, b"no list\n")
     line = tunnel.server.wait_log("the changed certificates cannot be used: those loaded before stay")[0]

@@ -36,7 +36,6 @@ bool link_proxy_begin(struct gm_link *link, const struct gm_link_proxy *proxy,
 void link_proxy_connected(struct gm_link *link);
 /* Takes the slice. */
 void link_proxy_recv(struct gm_link *link, gm_slice slice);
-void link_proxy_sent(struct gm_link *link);
 /* The text with the proxy's name in front; without a proxy, the text. Lives as long as the link's
  * proxy, or until the next call. */
 const char *link_proxy_text(struct gm_link *link, const char *text);

@@ -619,9 +619,7 @@ static void link_sent(struct gm_conn *conn, size_t bytes)
 {
     (void)bytes;
     struct gm_link *link = link_of_conn(conn);
-    if (link->state == LINK_PROXYING)
-        link_proxy_sent(link);
-    else if (link->state != LINK_ENDED && gm_mux_ready(&link->mux))
+    if (link->state != LINK_ENDED && gm_mux_ready(&link->mux))
         gm_conn_kick(conn);
 }
 

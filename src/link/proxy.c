@@ -1,9 +1,8 @@
 /* A link through an HTTP proxy: CONNECT (RFC 9110 section 9.3.6), then TLS if there is any, then
  * the upgrade as without one. Owner: the link's ring.
  *
- * A session of TLS begins on a connection that stands already, so its first flight is made here and
- * sent in the clear like any bytes; the connection is secured once it has left. Invariant: nothing
- * of the upgrade request, which holds the token, is written before that. */
+ * Invariant: nothing of the upgrade request, which holds the token, is written before the tunnel
+ * stands and, with TLS, the connection is secured: it leaves when the handshake is done. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,25 +14,14 @@
 #define CONNECT_MAX 4096u
 
 struct link_proxy {
-    struct gm_link *link;
     struct gm_tls *tls; /* NULL: ws:// */
     struct gm_tls_room *room;
-    struct gm_task secure;
-    struct gm_chain early; /* came before the connection was secured */
-    bool hello_queued;
     uint32_t connect_len, upgrade_len;
     char name[GM_LINK_NAME_MAX + 8]; /* of the proxy */
     char told[512];
     char *upgrade; /* secret */
     char connect[CONNECT_MAX];
 };
-
-static struct gm_ring *proxy_ring(const struct link_proxy *proxy)
-{
-    return gm_conn_ring(&proxy->link->conn);
-}
-
-static void proxy_secure(struct gm_task *task);
 
 /* ---- Beginning and end ---- */
 
@@ -57,14 +45,12 @@ bool link_proxy_begin(struct gm_link *link, const struct gm_link_proxy *asked,
         return false;
     }
     memcpy(copy, upgrade.p, upgrade.len);
-    proxy->link = link;
     proxy->tls = config->tls;
     proxy->room = config->room;
     proxy->connect_len = (uint32_t)len;
     proxy->upgrade = copy;
     proxy->upgrade_len = (uint32_t)upgrade.len;
     (void)snprintf(proxy->name, sizeof proxy->name, "%s", asked->name);
-    gm_task_init(&proxy->secure, proxy_secure);
     link->proxy = proxy;
     return true;
 }
@@ -75,8 +61,6 @@ void link_proxy_release(struct gm_link *link)
     if (proxy == NULL)
         return;
     link->proxy = NULL;
-    gm_task_cancel(&proxy->secure);
-    gm_chain_clear(&proxy->early, gm_ring_segs(proxy_ring(proxy)));
     gm_tls_free(proxy->tls);
     explicit_bzero(proxy->upgrade, proxy->upgrade_len);
     free(proxy->upgrade);
@@ -105,37 +89,21 @@ void link_proxy_connected(struct gm_link *link)
 /* The tunnel is the link's own connection from here on. */
 static void proxy_done(struct gm_link *link)
 {
+    struct link_proxy *proxy = link->proxy;
+    struct gm_tls *session = proxy->tls;
+    proxy->tls = NULL;
+    if (session != NULL && gm_conn_secure(&link->conn, session, proxy->room, GM_POOL_LINK) < 0) {
+        link_lost(link, "out of memory for TLS");
+        return;
+    }
+    gm_conn_recv(&link->conn, GM_POOL_LINK, GM_RECV_UNLIMITED);
     link->state = LINK_UPGRADING;
-    gm_conn_write(&link->conn, link->proxy->upgrade, link->proxy->upgrade_len);
+    gm_conn_write(&link->conn, proxy->upgrade, proxy->upgrade_len);
     link_proxy_release(link);
-}
-
-static struct gm_buf *proxy_block(void *ring)
-{
-    return gm_ring_block(ring, GM_BLOCK_SMALL);
-}
-
-static void proxy_hello(struct link_proxy *proxy)
-{
-    struct gm_ring *ring = proxy_ring(proxy);
-    struct gm_seg_pool *segs = gm_ring_segs(ring);
-    struct gm_chain in = {0}, plain = {0}, out = {0};
-    struct gm_tls_io io = {
-        .in = &in,
-        .plain = &plain,
-        .sink = {.out = &out, .segs = segs, .block = proxy_block, .arg = ring},
-    };
-    int rc = gm_tls_handshake(proxy->tls, &io);
-    proxy->hello_queued = rc == 0 && out.count > 0;
-    while (out.count > 0)
-        gm_conn_push(&proxy->link->conn, gm_chain_pop(&out, segs));
-    if (!proxy->hello_queued)
-        link_lost(proxy->link, rc < 0 ? gm_error_text(rc) : "out of memory for TLS");
 }
 
 static void proxy_answered(struct gm_link *link, const struct gm_http_response *response, bool rest)
 {
-    struct link_proxy *proxy = link->proxy;
     char text[160];
     if (response->status < 200 || response->status > 299) {
         (void)snprintf(
@@ -152,52 +120,15 @@ static void proxy_answered(struct gm_link *link, const struct gm_http_response *
     gm_buf_put(link->head);
     link->head = NULL;
     link->head_len = 0;
-    if (proxy->tls == NULL)
-        proxy_done(link);
-    else
-        proxy_hello(proxy);
+    proxy_done(link);
 }
 
 void link_proxy_recv(struct gm_link *link, gm_slice slice)
 {
-    struct link_proxy *proxy = link->proxy;
-    if (proxy->hello_queued) {
-        if (gm_chain_push(&proxy->early, gm_ring_segs(proxy_ring(proxy)), slice) < 0) {
-            gm_slice_put(slice);
-            link_lost(link, "out of memory for the link");
-        }
-        return;
-    }
     struct gm_http_field fields[GM_HTTP_FIELDS_MAX];
     struct gm_http_response response;
     gm_http_response_init(&response, fields, GM_HTTP_FIELDS_MAX, LINK_UPGRADE_HEAD_MAX);
     int len = link_gather_answer(link, slice, GM_HTTP_CONNECT, &response);
     if (len > 0)
         proxy_answered(link, &response, link->head_len > (uint32_t)len);
-}
-
-void link_proxy_sent(struct gm_link *link)
-{
-    struct link_proxy *proxy = link->proxy;
-    if (proxy->hello_queued && gm_conn_queued(&link->conn) == 0)
-        gm_ring_soon(proxy_ring(proxy), &proxy->secure);
-}
-
-/* The hello has left. */
-static void proxy_secure(struct gm_task *task)
-{
-    struct link_proxy *proxy = GM_CONTAINER_OF(task, struct link_proxy, secure);
-    struct gm_link *link = proxy->link;
-    struct gm_tls *session = proxy->tls;
-    if (link->state == LINK_ENDED || session == NULL || !gm_conn_is_open(&link->conn))
-        return;
-    proxy->tls = NULL;
-    if (gm_conn_secure(&link->conn, session, proxy->room, GM_POOL_LINK) < 0) {
-        link_lost(link, "out of memory for TLS");
-        return;
-    }
-    gm_conn_recv(&link->conn, GM_POOL_LINK, GM_RECV_UNLIMITED);
-    while (proxy->early.count > 0)
-        gm_conn_unread(&link->conn, gm_chain_pop(&proxy->early, gm_ring_segs(proxy_ring(proxy))));
-    proxy_done(link);
 }

@@ -17,6 +17,7 @@
 #define TLS_BLOCKED_BYTES (2u * GM_BLOCK_SMALL_BYTES)
 
 static void tls_process(struct gm_conn *conn);
+static void tls_flight(struct gm_conn *conn);
 static void tls_deliver(struct gm_conn *conn);
 
 static struct gm_ring *tls_ring(const struct gm_conn_tls *tls)
@@ -165,7 +166,11 @@ static void tls_deliver_task(struct gm_task *task)
     struct gm_conn_tls *tls = GM_CONTAINER_OF(task, struct gm_conn_tls, deliver);
     if (!tls_is_open(tls->conn))
         return;
-    if (tls->in.count > 0)
+    bool first = tls->hello_due;
+    tls->hello_due = false;
+    if (first)
+        tls_flight(tls->conn);
+    else if (tls->in.count > 0)
         tls_process(tls->conn); /* unread bytes */
     else
         tls_deliver(tls->conn);
@@ -394,8 +399,12 @@ int gm_conn_secure(struct gm_conn *conn, struct gm_tls *session, struct gm_tls_r
     gm_list_init(&tls->waiting);
     gm_timer_init(&tls->starved, tls_starved);
     conn->tls = tls;
-    if (conn->state == CONN_OPEN)
-        tls_pull(tls);
+    if (conn->state == CONN_CONNECTING)
+        return 0;
+    tls_pull(tls);
+    tls->hello_due = gm_tls_speaks_first(session);
+    if (tls->hello_due)
+        gm_ring_soon(tls_ring(tls), &tls->deliver);
     return 0;
 }
 

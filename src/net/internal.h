@@ -33,6 +33,7 @@ struct gm_conn_tls {
     bool failed;             /* nothing is sealed or opened any more; an alert may wait */
     bool ended, end_told;    /* nothing more is opened; the owner knows */
     bool connect_pending;    /* on_connect is owed */
+    bool hello_due;          /* our first flight, on a connection that stood already */
     bool delivering;         /* inside tls_deliver */
     bool farewell;           /* close_notify has been queued */
     bool foreign;            /* something came while detaching */

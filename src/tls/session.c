@@ -185,6 +185,11 @@ bool gm_tls_is_ready(const struct gm_tls *tls)
     return tls->ready;
 }
 
+bool gm_tls_speaks_first(const struct gm_tls *tls)
+{
+    return !tls->is_server && !tls->ready;
+}
+
 /* ---- Records ---- */
 
 int gm_tls_open(struct gm_tls *tls, const struct gm_tls_io *io)

@@ -40,6 +40,8 @@ void gm_tls_free(struct gm_tls *tls);
  * Input behind the handshake stays in io->in. */
 int gm_tls_handshake(struct gm_tls *tls, const struct gm_tls_io *io) GM_WARN_UNUSED;
 bool gm_tls_is_ready(const struct gm_tls *tls);
+/* A client that has not been ready yet: its first flight needs nothing of the peer's. */
+bool gm_tls_speaks_first(const struct gm_tls *tls);
 
 /* Opens every whole record in io->in. 0: go on; 1: the peer has ended its direction (close_notify),
  * what follows is to be discarded; negative: the connection is over (-GM_E_TLS_RECORD,

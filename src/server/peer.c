@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "base/text.h"
+
 static void peer_set(struct gm_peer *peer, const uint8_t address[16],
                      const struct gm_server_config *config)
 {
@@ -39,6 +41,19 @@ void gm_peer_told(struct gm_peer *peer, const struct gm_proxy_header *header,
         peer_set(peer, header->source, config);
 }
 
+/* For every request: the C library takes 1,700 instructions for it. */
+static size_t ipv4_text(const uint8_t bytes[4], char out[INET6_ADDRSTRLEN])
+{
+    struct gm_text text = {.at = out, .cap = INET6_ADDRSTRLEN - 1};
+    for (unsigned i = 0; i < 4; i++) {
+        if (i > 0)
+            (void)gm_text_put(&text, ".", 1);
+        (void)gm_text_unsigned(&text, bytes[i]);
+    }
+    out[text.len] = '\0';
+    return text.len;
+}
+
 size_t gm_peer_text(const struct gm_peer *peer, char out[INET6_ADDRSTRLEN])
 {
     struct in6_addr address;
@@ -46,7 +61,7 @@ size_t gm_peer_text(const struct gm_peer *peer, char out[INET6_ADDRSTRLEN])
     if (!peer->known || IN6_IS_ADDR_UNSPECIFIED(&address))
         memcpy(out, "unknown", sizeof "unknown");
     else if (IN6_IS_ADDR_V4MAPPED(&address))
-        inet_ntop(AF_INET, &address.s6_addr[12], out, INET6_ADDRSTRLEN);
+        return ipv4_text(peer->address + 12, out);
     else
         inet_ntop(AF_INET6, &address, out, INET6_ADDRSTRLEN);
     return strlen(out);

@@ -58,6 +58,8 @@
 #define HAVE_SESSION_TICKET
 #define WOLFSSL_TICKET_ENC_AES256_GCM
 #define WOLFSSL_USER_IO
+/* Two bytes each: scanners and old Java offer hundreds, and a hello with more is refused. */
+#define WOLFSSL_MAX_SUITE_SZ 1024
 #define WOLFSSL_SYS_CA_CERTS
 #define WOLFSSL_IP_ALT_NAME
 #define WOLFSSL_TLS13_MIDDLEBOX_COMPAT

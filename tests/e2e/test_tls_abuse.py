@@ -250,6 +250,22 @@ def test_a_damaged_handshake(secure, workshop, version, number, way):
     assert secure.get("/body?n=1").status == 200
 
 
+def test_compression_is_never_chosen(secure):
+    """A hello that offers DEFLATE first (RFC 3749) is answered without it."""
+    message = hello("1.2")[9:]
+    at = 35 + message[34]  # behind version, random and session id
+    at += 2 + int.from_bytes(message[at:at + 2], "big")
+    assert message[at:at + 2] == b"\1\0", "one method: none"
+    message = message[:at] + b"\2\1\0" + message[at + 2:]
+    message = b"\1" + len(message).to_bytes(3, "big") + message
+    with Wire(secure.server.port) as wire:
+        wire.send(b"\x16\x03\x01" + len(message).to_bytes(2, "big") + message)
+        answer = wire.exactly(100)
+    assert answer[0] == 22 and answer[5] == 2, answer
+    at = 9 + 35 + answer[9 + 34] + 2  # behind version, random, session id and suite
+    assert answer[at] == 0
+
+
 def test_random_bytes_behind_a_hello(secure):
     chance = random.Random(5)
     for _ in range(40):

@@ -220,9 +220,9 @@ static void write_some(struct pair *p, struct end *end, size_t len)
 
 /* ---- The tests ---- */
 
-TestSuite(conn_tls, .init = make_certificate, .fini = drop_certificate);
+#define TLS_TEST(name) Test(conn_tls, name, .init = make_certificate, .fini = drop_certificate)
 
-Test(conn_tls, both_ways_whatever_the_network_takes_and_gives)
+TLS_TEST(both_ways_whatever_the_network_takes_and_gives)
 {
     for (uint64_t seed = 1; seed <= 30; seed++) {
         struct pair p = {0};
@@ -252,7 +252,7 @@ Test(conn_tls, both_ways_whatever_the_network_takes_and_gives)
     }
 }
 
-Test(conn_tls, a_close_is_told_as_an_end_and_a_cut_as_truncation)
+TLS_TEST(a_close_is_told_as_an_end_and_a_cut_as_truncation)
 {
     for (unsigned cut = 0; cut < 2; cut++) {
         struct pair p = {0};
@@ -274,7 +274,7 @@ Test(conn_tls, a_close_is_told_as_an_end_and_a_cut_as_truncation)
     }
 }
 
-Test(conn_tls, the_end_is_told_behind_payload_that_waited_for_a_grant)
+TLS_TEST(the_end_is_told_behind_payload_that_waited_for_a_grant)
 {
     struct pair p = {0};
     pair_up(&p, 3);
@@ -294,7 +294,7 @@ Test(conn_tls, the_end_is_told_behind_payload_that_waited_for_a_grant)
     pair_close(&p);
 }
 
-Test(conn_tls, a_certificate_that_is_not_trusted_ends_the_dial_and_tells_the_server_why)
+TLS_TEST(a_certificate_that_is_not_trusted_ends_the_dial_and_tells_the_server_why)
 {
     struct pair p = {0};
     struct gm_tls_client_config trust = {0}; /* the system's roots */
@@ -314,7 +314,7 @@ Test(conn_tls, a_certificate_that_is_not_trusted_ends_the_dial_and_tells_the_ser
     pair_close(&p);
 }
 
-Test(conn_tls, a_paused_owner_holds_one_record_and_no_more)
+TLS_TEST(a_paused_owner_holds_one_record_and_no_more)
 {
     struct pair p = {0};
     pair_up(&p, 5);
@@ -335,7 +335,7 @@ Test(conn_tls, a_paused_owner_holds_one_record_and_no_more)
     pair_close(&p);
 }
 
-Test(conn_tls, half_a_record_is_cut_when_nothing_can_be_reserved)
+TLS_TEST(half_a_record_is_cut_when_nothing_can_be_reserved)
 {
     struct pair p = {0};
     struct gm_ring *ring;
@@ -357,7 +357,7 @@ Test(conn_tls, half_a_record_is_cut_when_nothing_can_be_reserved)
     pair_close(&p);
 }
 
-Test(conn_tls, what_cannot_be_sealed_for_want_of_blocks_leaves_later)
+TLS_TEST(what_cannot_be_sealed_for_want_of_blocks_leaves_later)
 {
     struct pair p = {0};
     static struct gm_buf *hogged[4096];
@@ -373,7 +373,7 @@ Test(conn_tls, what_cannot_be_sealed_for_want_of_blocks_leaves_later)
     pair_close(&p);
 }
 
-Test(conn_tls, a_session_goes_on_after_the_hand_over)
+TLS_TEST(a_session_goes_on_after_the_hand_over)
 {
     struct pair p = {0};
     pair_up(&p, 8);
@@ -407,7 +407,7 @@ Test(conn_tls, a_session_goes_on_after_the_hand_over)
     pair_close(&p);
 }
 
-Test(conn_tls, a_peer_that_speaks_no_tls_is_told_apart)
+TLS_TEST(a_peer_that_speaks_no_tls_is_told_apart)
 {
     struct wire w = {.peer_grant = GM_RECV_UNLIMITED};
     struct gm_tls_server *identity;

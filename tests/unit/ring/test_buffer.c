@@ -26,7 +26,7 @@ static void do_blocks(struct gm_ring *ring, void *arg)
     static struct gm_buf *taken[8192];
     (void)arg;
     for (unsigned kind = 0; kind < GM_BLOCK_COUNT; kind++) {
-        uint32_t size = kind == GM_BLOCK_SMALL ? GM_BLOCK_SMALL_BYTES : GM_BLOCK_HEAD_BYTES;
+        uint32_t size = kind == GM_BLOCK_HEAD ? GM_BLOCK_HEAD_BYTES : GM_BLOCK_SMALL_BYTES;
         uint32_t first = 0;
         for (unsigned round = 0; round < 2; round++) {
             uint32_t count = 0;
@@ -40,6 +40,7 @@ static void do_blocks(struct gm_ring *ring, void *arg)
                 first = count;
             cr_assert(count > 0 && count == first);
             for (uint32_t i = 0; i < count; i++) {
+                cr_assert_eq(gm_ring_block_scarce(ring, (enum gm_block)kind), i < count / 4);
                 cr_assert(taken[i]->data[0] == (i & 255u) &&
                           taken[i]->data[size - 1] == (i & 255u));
                 gm_buf_put(taken[i]);

@@ -12,12 +12,29 @@ enum { SKIPPED = 77, SECONDS = 120 };
 
 static struct gm_test *first_test;
 static struct gm_test **last_test = &first_test;
+static struct gm_suite *first_suite;
 static int failures;
 
 void gm_test_register(struct gm_test *test)
 {
     *last_test = test;
     last_test = &test->next;
+}
+
+void gm_suite_register(struct gm_suite *suite)
+{
+    suite->next = first_suite;
+    first_suite = suite;
+}
+
+static const struct gm_suite *suite_of(const struct gm_test *test)
+{
+    static const struct gm_suite none;
+    const struct gm_suite *suite = first_suite;
+    while (suite && strcmp(suite->name, test->suite) != 0) {
+        suite = suite->next;
+    }
+    return suite ? suite : &none;
 }
 
 static void print_comment(const char *head, const char *format, va_list arguments)
@@ -59,13 +76,21 @@ void gm_test_skip(const char *format, ...)
 
 static void run_child(const struct gm_test *test)
 {
-    alarm(test->timeout >= 1 ? (unsigned)test->timeout : SECONDS);
+    const struct gm_suite *suite = suite_of(test);
+    double timeout = test->timeout >= 1 ? test->timeout : suite->timeout;
+    alarm(timeout >= 1 ? (unsigned)timeout : SECONDS);
+    if (suite->init) {
+        suite->init();
+    }
     if (test->init) {
         test->init();
     }
     test->run();
     if (test->fini) {
         test->fini();
+    }
+    if (suite->fini) {
+        suite->fini();
     }
     exit(failures ? 1 : 0);
 }

@@ -16,7 +16,7 @@
 #include <string.h>
 
 struct gm_test {
-    const char *name;
+    const char *suite, *name;
     void (*run)(void);
     void (*init)(void);
     void (*fini)(void);
@@ -28,8 +28,19 @@ struct gm_test {
     struct gm_test *next;
 };
 
-/* Appends; called by constructors, before main. Keeps the pointer. */
+/* What surrounds every test of a suite. */
+struct gm_suite {
+    const char *name;
+    void (*init)(void);
+    void (*fini)(void);
+    double timeout;
+    const char *description;
+    struct gm_suite *next;
+};
+
+/* Append; called by constructors, before main. Keep the pointer. */
 void gm_test_register(struct gm_test *test);
+void gm_suite_register(struct gm_suite *suite);
 /* Counts and prints a failed check; a fatal one ends the child. */
 void gm_test_fail(bool fatal, const char *where, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -39,12 +50,19 @@ void gm_test_skip(const char *format, ...) __attribute__((format(printf, 1, 2), 
 #define Test(suite_, name_, ...)                                                                   \
     static void suite_##_##name_##_impl(void);                                                     \
     static struct gm_test suite_##_##name_##_test = {                                              \
-        .name = #suite_ "::" #name_, .run = suite_##_##name_##_impl, __VA_ARGS__};                 \
+        .suite = #suite_, .name = #suite_ "::" #name_, .run = suite_##_##name_##_impl, __VA_ARGS__};                 \
     __attribute__((constructor)) static void suite_##_##name_##_register(void)                     \
     {                                                                                              \
         gm_test_register(&suite_##_##name_##_test);                                                \
     }                                                                                              \
     static void suite_##_##name_##_impl(void)
+
+#define TestSuite(suite_, ...)                                                                     \
+    static struct gm_suite suite_##_suite = {.name = #suite_, __VA_ARGS__};                        \
+    __attribute__((constructor)) static void suite_##_suite_register(void)                         \
+    {                                                                                              \
+        gm_suite_register(&suite_##_suite);                                                        \
+    }
 
 #define GM_TEST_TEXT(x) #x
 #define GM_TEST_LINE(x) GM_TEST_TEXT(x)

@@ -243,10 +243,9 @@ struct gm_buf *gm_ring_block(struct gm_ring *ring, enum gm_block kind)
     return gm_store_take(&ring->store, pool_of_block[kind]);
 }
 
-bool gm_ring_block_scarce(const struct gm_ring *ring, enum gm_block kind)
+uint32_t gm_ring_block_count(const struct gm_ring *ring, enum gm_block kind)
 {
-    const struct gm_pool_state *pool = &ring->store.pools[pool_of_block[kind]];
-    return pool->free_count < pool->count / 4;
+    return ring->store.pools[pool_of_block[kind]].count;
 }
 
 struct gm_seg_pool *gm_ring_segs(struct gm_ring *ring)

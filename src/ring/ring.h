@@ -170,9 +170,8 @@ enum gm_block {
 /* One reference to a free block, or NULL when the pool is empty (shed load). Contents undefined;
  * poisoned while free under ASan. */
 struct gm_buf *gm_ring_block(struct gm_ring *ring, enum gm_block kind) GM_WARN_UNUSED;
-/* Fewer than a quarter of that kind are free: whoever keeps one for a peer that takes its time
- * makes room now, so that those who write find one. */
-bool gm_ring_block_scarce(const struct gm_ring *ring, enum gm_block kind);
+/* How many of that kind there are, free or not. */
+uint32_t gm_ring_block_count(const struct gm_ring *ring, enum gm_block kind);
 struct gm_seg_pool *gm_ring_segs(struct gm_ring *ring);
 
 /* Credit is a reservation: payload bytes this ring has promised to hold, counted against its block

@@ -81,8 +81,10 @@ void gm_client_accept(struct gm_server_ring *ctx, int fd, enum gm_client_face fa
 
 static void client_head_drop(struct gm_client *client)
 {
-    if (client->head != NULL)
+    if (client->head != NULL) {
         gm_buf_put(client->head);
+        client->ctx->head_blocks--;
+    }
     client->head = NULL;
     client->head_len = client->head_scanned = client->head_copied = 0;
     gm_list_remove(&client->queue);
@@ -120,16 +122,21 @@ static void client_refuse(struct gm_client *client, struct gm_answer answer)
     client_close(client);
 }
 
-/* A place for a head of more than `have` bytes. When places become scarce, the oldest incomplete
- * head on this ring makes room, so that answers and frames are never without one. */
+/* A place for a head of more than `have` bytes. When none is left, or incomplete heads hold half of
+ * what answers and frames are written into, the oldest on this ring makes room. */
 static struct gm_buf *client_head_block(struct gm_client *client, uint32_t have)
 {
     enum gm_block kind = have < GM_BLOCK_SMALL_BYTES / 2 ? GM_BLOCK_SMALL : GM_BLOCK_HEAD;
-    struct gm_list *oldest = gm_list_first(&client->ctx->partial_heads);
-    if (oldest != NULL && oldest != &client->queue && gm_ring_block_scarce(client->ctx->ring, kind))
+    struct gm_server_ring *ctx = client->ctx;
+    bool many = ctx->head_blocks >= gm_ring_block_count(ctx->ring, GM_BLOCK_SMALL) / 2;
+    struct gm_buf *block = many ? NULL : gm_ring_block(ctx->ring, kind);
+    struct gm_list *oldest = gm_list_first(&ctx->partial_heads);
+    if (block != NULL)
+        return block;
+    if (oldest != NULL && oldest != &client->queue)
         client_refuse(GM_CONTAINER_OF(oldest, struct gm_client, queue),
                       gm_answer_for(GM_REASON_REQUEST_TIMEOUT));
-    return gm_ring_block(client->ctx->ring, kind);
+    return gm_ring_block(ctx->ring, kind);
 }
 
 /* Copies the front slice behind the incomplete head. False: no more input, or no room (answered).
@@ -154,6 +161,8 @@ static bool client_gather(struct gm_client *client)
         if (client->head != NULL) {
             memcpy(block->data, client->head->data, client->head_len);
             gm_buf_put(client->head);
+        } else {
+            client->ctx->head_blocks++;
         }
         client->head = block;
     }

@@ -71,6 +71,7 @@ struct gm_server_ring {
 
     struct gm_list clients;        /* every client connection */
     struct gm_list partial_heads;  /* clients with an incomplete head in a block, oldest first */
+    uint32_t head_blocks;          /* held by them, and by those who wait for RSA */
     struct gm_list verify_waiting; /* clients whose token waits for its turn at RSA */
     struct gm_mail verify_mail;    /* to ourselves: the next turn's RSA budget */
     bool verify_mailed;

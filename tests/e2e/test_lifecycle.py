@@ -49,7 +49,7 @@ def test_a_draining_server_lets_answers_finish(workshop):
     tunnel = workshop.tunnel()
     wire, answer = begin(tunnel, "/sse?n=10&every=0.1")
     tunnel.server.signal(signal.SIGTERM)
-    assert sum(1 for _ in wire.body_pieces(answer)) == 10
+    assert sum(1 for _ in wire.events(answer)) == 10
     assert wire.expect_end() == b"", "the connection ends behind the answer"
     assert tunnel.server.wait(SOON) == 0
 
@@ -75,7 +75,7 @@ def test_a_draining_server_takes_no_new_connections_and_closes_idle_ones(worksho
     tunnel.server.signal(signal.SIGTERM)
     assert idle.expect_end(2) == b""
     wait_until(lambda: refuses(tunnel.server.port), "the listener is closed", 2)
-    assert sum(1 for _ in busy.body_pieces(answer)) == 10
+    assert sum(1 for _ in busy.events(answer)) == 10
     assert tunnel.server.wait(SOON) == 0
 
 
@@ -180,7 +180,7 @@ def test_a_draining_agent_lets_its_streams_finish(workshop):
     tunnel = workshop.tunnel()
     wire, answer = begin(tunnel, "/sse?n=10&every=0.1")
     tunnel.agent.signal(signal.SIGTERM)
-    assert sum(1 for _ in wire.body_pieces(answer)) == 10
+    assert sum(1 for _ in wire.events(answer)) == 10
     assert tunnel.agent.wait(SOON) == 0
 
 
@@ -195,7 +195,7 @@ def test_new_requests_go_elsewhere_while_an_agent_drains(workshop):
     for _ in range(20):
         assert tunnel.get("/body?n=1").status == 200
     assert len(backends[0].seen) == 1 and len(backends[1].seen) == 20
-    assert sum(1 for _ in wire.body_pieces(answer)) == 15
+    assert sum(1 for _ in wire.events(answer)) == 15
     assert first.wait(SOON) == 0
 
 
@@ -284,5 +284,5 @@ def test_the_agent_of_a_drained_server_finds_the_next_one(workshop):
     new = workshop.server(http_port=tunnel.server.port)
     new.wait_agents("svc")
     assert Tunnel(new, tunnel.agent, "svc", tunnel.backend).get("/body?n=7").body == pattern(7)
-    assert sum(1 for _ in wire.body_pieces(answer)) == 30, "and the old stream has run to its end"
+    assert sum(1 for _ in wire.events(answer)) == 30, "and the old stream has run to its end"
     assert tunnel.server.wait(SOON) == 0

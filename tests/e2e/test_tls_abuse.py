@@ -394,7 +394,7 @@ print(count[0])
         answer = wire.final_head()
         flood = subprocess.Popen(["/usr/bin/python3", script, str(secure.server.port), world().root.certificate], stdout=subprocess.PIPE,
                                  preexec_fn=lambda: os.nice(10))
-        delays = [time.monotonic() - float(event.split()[2]) for event in wire.body_pieces(answer)]
+        delays = [time.monotonic() - float(event.split()[2]) for event in wire.events(answer)]
         count = int(flood.communicate(timeout=4 * PATIENCE)[0])
     assert count > 200, "each has come through, and more than once"
     # The machine's two cores belong to the flood, too: what is looked for is a stream that stands still.

@@ -215,6 +215,14 @@ class Wire:
             while piece := self.some():
                 yield piece
 
+    def events(self, answer: Answer):
+        """The body event by event: one may lie across the end of a receive buffer on its way, and come as two pieces."""
+        buffer = b""
+        for piece in self.body_pieces(answer):
+            *whole, buffer = (buffer + piece).split(b"\n\n")
+            yield from whole
+        assert not buffer, f"half an event: {buffer!r}"
+
     def answer(self, method: str = "GET") -> Answer:
         answer = self.final_head()
         answer.body = b"".join(self.body_pieces(answer, method))

@@ -353,6 +353,7 @@ void real_agent_start(struct sim_world *world)
     world->agent_service = (struct gm_agent_service){
         .name = "svc", .target = "http://127.0.0.1:9000", .token = world_agent_token};
     world->agent_shared = (struct gm_agent_shared){.config = &world->agent_config,
+                                                   .host = "127.0.0.1:8080",
                                                    .services = &world->agent_info,
                                                    .service_count = 1,
                                                    .ring_contexts = world->agent_contexts};

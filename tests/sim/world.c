@@ -95,6 +95,7 @@ static void configure(struct sim_world *world)
         .listen_address = "127.0.0.1",
         .http_port = SIM_SERVER_PORT,
         .metrics_port = -1,
+        .https_port = -1,
         .health_port = -1,
         .server_id = "sim",
         .token_issuer = "gimlet",

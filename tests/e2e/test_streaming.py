@@ -324,7 +324,8 @@ def test_nothing_is_left_behind(workshop):
             wire.exactly(1000)
             wire.reset()
     tunnel.server.wait_idle()
-    wait_until(lambda: gauges() == before, f"gauges return from {gauges()} to {before}", 10)
+    # A ping on its way may have held a block when the first look was taken.
+    wait_until(lambda: all(now <= before[name] for name, now in gauges().items()), f"gauges return from {gauges()} to {before}", 10)
     assert tunnel.server.counter("copies_large") == 0, "payload is never copied in large pieces"
 
 

@@ -12,6 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
+
 int gm_auth_fail(struct gm_auth_error *error, int code, const char *format, ...)
 {
     va_list args;
@@ -19,23 +21,6 @@ int gm_auth_fail(struct gm_auth_error *error, int code, const char *format, ...)
     vsnprintf(error->text, sizeof(error->text), format, args);
     va_end(args);
     return code;
-}
-
-/* Reads up to `room` bytes. Bytes read, or a negative errno. */
-static ssize_t read_all(int fd, char *buf, size_t room)
-{
-    size_t have = 0;
-    while (have < room) {
-        ssize_t n = read(fd, buf + have, room - have);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        if (n == 0)
-            break;
-        have += (size_t)n;
-    }
-    return (ssize_t)have;
 }
 
 int gm_auth_read_file(char **out, size_t *len, const char *path, const char *what,
@@ -48,7 +33,7 @@ int gm_auth_read_file(char **out, size_t *len, const char *path, const char *wha
                             strerror(errno));
     /* One byte more than allowed, to tell "full" from "too long". */
     char *buf = malloc(GM_KEY_FILE_BYTES_MAX + 2);
-    ssize_t n = buf == NULL ? -ENOMEM : read_all(fd, buf, GM_KEY_FILE_BYTES_MAX + 1);
+    ssize_t n = buf == NULL ? -ENOMEM : gm_file_read(fd, buf, GM_KEY_FILE_BYTES_MAX + 1);
     close(fd);
     if (n >= 0 && n <= GM_KEY_FILE_BYTES_MAX) {
         buf[n] = '\0';

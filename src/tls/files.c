@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "tls/context.h"
 #include "tls/wolf.h"
 
@@ -23,23 +24,6 @@ int gm_tls_why(char *why, int code, const char *format, ...)
     (void)vsnprintf(why, GM_TLS_WHY_BYTES, format, args);
     va_end(args);
     return code;
-}
-
-/* Reads up to `room` bytes; their number or a negative errno. */
-static ssize_t read_up_to(int fd, char *bytes, size_t room)
-{
-    size_t have = 0;
-    while (have < room) {
-        ssize_t n = read(fd, bytes + have, room - have);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        if (n == 0)
-            break;
-        have += (size_t)n;
-    }
-    return (ssize_t)have;
 }
 
 void gm_tls_text_free(struct gm_tls_text *text)
@@ -66,7 +50,7 @@ static int read_open_file(int fd, struct gm_tls_text *out)
     out->bytes = malloc(out->len + 1);
     if (out->bytes == NULL)
         return -GM_E_NOMEM;
-    ssize_t n = read_up_to(fd, out->bytes, out->len);
+    ssize_t n = gm_file_read(fd, out->bytes, out->len);
     if (n < 0)
         return (int)n;
     out->len = (size_t)n;

@@ -115,10 +115,11 @@ def test_a_link_ends_when_its_token_does(workshop, keys, tmp_path):
 # --- frozen peers (design 5.5: 2 s of silence, then 3 s for an answer) ----------------------------
 
 def pair(workshop, *agent_flags, server_flags=()):
-    """One server, two agents with a backend each."""
+    """One server, two agents with a backend each and with all their lanes."""
     server = workshop.server(*server_flags)
     backends = [workshop.backend(), workshop.backend()]
     agents = [workshop.agent(server, {"svc": b.url}, *agent_flags) for b in backends]
+    server.wait_lanes(agents)
     tunnel = Tunnel(server, agents[0], "svc", backends[0])
     return tunnel, agents, backends
 

@@ -115,6 +115,15 @@ class Server(Process):
         """Until that many links have ever been attached."""
         self.wait_log("agent attached", count)
 
+    def wait_lanes(self, agents: "list[Agent]"):
+        """Until each of them has every lane: with fewer, a ring that has none of an agent's prefers the others."""
+        lanes = int(self.wait_log("server started")[0]["lanes"])
+
+        def complete():
+            attached = [line["agentID"] for line in self.log("agent attached")]
+            return all(attached.count(agent.subject) >= lanes for agent in agents)
+        wait_until(complete, f"every agent has {lanes} lanes", settings.PATIENCE, 0.02)
+
     def active(self) -> int:
         return self.health()["active_requests"]
 

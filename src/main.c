@@ -1,5 +1,6 @@
 /*
  * `gimlet`: finds the subcommand and hands over. One thread; the subcommands make their own.
+ * Started as gimlet-server or gimlet-agent it is that subcommand, as fleets of 0.0.x expect it.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -17,16 +18,17 @@ static int print_help(int argc, char **argv);
 
 struct subcommand {
     const char *name;
+    const char *alone; /* name of the executable that means this subcommand; NULL = none */
     const char *help;
     int (*run)(int argc, char **argv); /* argv[0] is the name; returns the exit code */
 };
 
 static const struct subcommand subcommands[] = {
-    {"server", "take requests from the public and agents' links", gm_server_main},
-    {"agent", "stand beside a service and dial the server", gm_agent_main},
-    {"jwt", "make and inspect the tokens of agents and clients", gm_cli_jwt},
-    {"version", "print the version", print_version},
-    {"help", "explain a subcommand: gimlet help server", print_help},
+    {"server", "gimlet-server", "take requests from the public and agents' links", gm_server_main},
+    {"agent", "gimlet-agent", "stand beside a service and dial the server", gm_agent_main},
+    {"jwt", NULL, "make and inspect the tokens of agents and clients", gm_cli_jwt},
+    {"version", NULL, "print the version", print_version},
+    {"help", NULL, "explain a subcommand: gimlet help server", print_help},
 };
 
 #define SUBCOMMAND_COUNT (sizeof subcommands / sizeof subcommands[0])
@@ -50,6 +52,25 @@ static const struct subcommand *find_subcommand(const char *name)
             return &subcommands[i];
     }
     return NULL;
+}
+
+/* The subcommand that the executable itself is named after, or NULL. */
+static const struct subcommand *find_alone(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    const char *name = slash != NULL ? slash + 1 : path;
+    for (size_t i = 0; i < SUBCOMMAND_COUNT; i++) {
+        if (subcommands[i].alone != NULL && strcmp(subcommands[i].alone, name) == 0)
+            return &subcommands[i];
+    }
+    return NULL;
+}
+
+static int run_subcommand(const struct subcommand *subcommand, int argc, char **argv)
+{
+    int exit_code = subcommand->run(argc, argv);
+    gm_log_stop();
+    return exit_code;
 }
 
 static int refuse_subcommand(const char *name)
@@ -108,6 +129,9 @@ int main(int argc, char **argv)
     static const char *const version_flags[] = {"-V", "-version", "--version", NULL};
     /* A peer or a log reader that has gone is an error code where it is met, never a death. */
     (void)signal(SIGPIPE, SIG_IGN);
+    const struct subcommand *alone = argc > 0 ? find_alone(argv[0]) : NULL;
+    if (alone != NULL)
+        return run_subcommand(alone, argc, argv);
     if (argc < 2) {
         print_page(stderr);
         return 2;
@@ -119,7 +143,5 @@ int main(int argc, char **argv)
     const struct subcommand *subcommand = find_subcommand(argv[1]);
     if (subcommand == NULL)
         return refuse_subcommand(argv[1]);
-    int exit_code = subcommand->run(argc - 1, argv + 1);
-    gm_log_stop();
-    return exit_code;
+    return run_subcommand(subcommand, argc - 1, argv + 1);
 }

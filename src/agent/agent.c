@@ -80,8 +80,8 @@ static int check_token_file(const char *path, struct gm_option_context *context)
         (void)gm_option_refuse(&gm_agent_program, context, 1,
                                "Configuration error: no token: the file %s is empty", path);
     else if (rc < 0)
-        (void)gm_option_refuse(&gm_agent_program, context, 1, "cannot read the token file %s: %s",
-                               path, gm_error_text(rc));
+        gm_log_fatal("cannot read the token file", GM_STR("file", path),
+                     GM_ERRTEXT(gm_error_text(rc)));
     return rc;
 }
 
@@ -170,6 +170,10 @@ static void announce(const struct gm_agent_shared *shared)
 {
     const struct gm_agent_config *config = shared->config;
     gm_process_announce_io(&config->runtime, shared->rings);
+    if (config->request_buffer_size != NULL)
+        gm_log_info("request-buffer-size has no effect: requests are bounded in bytes, by "
+                    "ring-memory",
+                    GM_STR("requestBufferSize", config->request_buffer_size));
     for (uint32_t i = 0; i < shared->service_count; i++) {
         gm_log_info("service", GM_STR("service", config->services[i].name),
                     GM_STR("target", config->services[i].target));

@@ -303,6 +303,7 @@ static const struct gm_option options[] = {
      .shown = "30s; 0 ends at once",
      .help = "Requests still running that long after a stop signal are cut",
      .kind = GM_OPTION_DURATION,
+     .flags = GM_OPTION_NEGATIVE_ZERO,
      .offset = FIELD(shutdown_timeout_ns),
      .max = GM_CONFIG_TIME_MAX},
     {.flag = "max-concurrent-requests",
@@ -313,11 +314,18 @@ static const struct gm_option options[] = {
      .kind = GM_OPTION_INTEGER,
      .offset = FIELD(max_concurrent_requests),
      .max = GM_CONFIG_REQUESTS_MAX},
+    {.flag = "request-buffer-size",
+     .argument = "N",
+     .help = "Taken from 0.0.x and without effect: what a request may hold here is counted in "
+             "bytes, out of --ring-memory",
+     .check = gm_config_check_frames,
+     .offset = FIELD(request_buffer_size)},
     GM_RUNTIME_ROWS(struct gm_agent_config),
 };
 
 const struct gm_option_program gm_agent_program = {
     .name = "gimlet agent",
+    .old_name = "gimlet-agent",
     .summary =
         "Dials a server and answers its requests from backends beside it. Opens no public port.",
     .epilogue = "Examples:\n"

@@ -72,16 +72,18 @@ struct gm_server_config {
     const char *token_public_key_dir; /* the directory wins over the file, the file over the text */
     const char *token_public_key;     /* PEM text */
     const char *token_issuer;
-    int64_t lanes;                   /* links per agent; 0 = min(rings, 4) */
-    int64_t stream_limit;            /* open streams per link */
-    int64_t max_concurrent_requests; /* 0 = no limit */
-    uint64_t header_bytes;           /* longest request head */
-    uint64_t header_timeout_ns;      /* a request head must be complete by then */
-    uint64_t body_timeout_ns;        /* longest silence of a client that owes body bytes; 0 = off */
-    uint64_t idle_timeout_ns;        /* longest silence of a backend that owes an answer; 0 = off */
-    uint64_t keepalive_timeout_ns;   /* longest idle time of a client connection between requests */
-    uint64_t shutdown_timeout_ns;    /* running streams are reset then */
-    int proxy_protocol;              /* 1: public connections begin with a PROXY header */
+    int64_t lanes;                    /* links per agent; 0 = min(rings, 4) */
+    int64_t stream_limit;             /* open streams per link */
+    int64_t max_concurrent_requests;  /* 0 = no limit */
+    const char *response_buffer_size; /* NULL = unset; of no use but to say so */
+    bool old_name;                    /* started as gimlet-server */
+    uint64_t header_bytes;            /* longest request head */
+    uint64_t header_timeout_ns;       /* a request head must be complete by then */
+    uint64_t body_timeout_ns;      /* longest silence of a client that owes body bytes; 0 = off */
+    uint64_t idle_timeout_ns;      /* longest silence of a backend that owes an answer; 0 = off */
+    uint64_t keepalive_timeout_ns; /* longest idle time of a client connection between requests */
+    uint64_t shutdown_timeout_ns;  /* running streams are reset then */
+    int proxy_protocol;            /* 1: public connections begin with a PROXY header */
     const char *trusted_proxies_text; /* NULL: nobody has said whom to trust, `trusted_proxies` is
                                          empty and everybody's forwarding fields are kept */
     struct gm_cidr_list trusted_proxies;
@@ -117,6 +119,7 @@ struct gm_agent_config {
     size_t service_count;            /* at least 1 */
     int32_t metrics_port;            /* -1 = off */
     int64_t max_concurrent_requests; /* of the process; 0 = no limit */
+    const char *request_buffer_size; /* NULL = unset; of no use but to say so */
     uint64_t connect_timeout_ns;
     uint64_t backend_idle_timeout_ns;    /* a pooled backend connection is closed then */
     uint64_t response_header_timeout_ns; /* from the request's end to the answer's head; 0 = off */

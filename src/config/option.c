@@ -49,7 +49,9 @@ enum gm_option_result gm_option_refuse(const struct gm_option_program *program,
 {
     va_list args;
     va_start(args, format);
-    (void)fprintf(context->err, "%s: ", program->name);
+    if (context->called == NULL || exit_code != 1)
+        (void)fprintf(context->err,
+                      "%s: ", context->called != NULL ? context->called : program->name);
     (void)vfprintf(context->err, format, args);
     (void)fputc('\n', context->err);
     va_end(args);
@@ -114,6 +116,14 @@ static int find_option(const struct gm_option_program *program, const char *name
     return -1;
 }
 
+/* Under an old name the whole page follows a flag that cannot be. */
+static int end_with_usage(const struct parser *parser)
+{
+    if (parser->input->context->called != NULL)
+        gm_option_print_help(parser->program, parser->input->context->err);
+    return ENDING;
+}
+
 static int refuse_unknown_flag(const struct parser *parser, const char *name, size_t len)
 {
     const struct gm_option_program *program = parser->program;
@@ -126,8 +136,10 @@ static int refuse_unknown_flag(const struct parser *parser, const char *name, si
         known[i] = program->options[i].flag;
     const char *meant = gm_suggest(word, known, program->option_count);
     if (meant != NULL)
-        return REFUSE(parser, "unknown option --%s; did you mean --%s?", word, meant);
-    return REFUSE(parser, "unknown option --%s (see %s --help)", word, program->name);
+        (void)REFUSE(parser, "unknown option --%s; did you mean --%s?", word, meant);
+    else
+        (void)REFUSE(parser, "unknown option --%s (see %s --help)", word, program->name);
+    return end_with_usage(parser);
 }
 
 static int append(struct parser *parser, size_t offset, const char *text, size_t len)
@@ -188,12 +200,13 @@ static int take_flag(struct parser *parser, int *at)
     const char *name = arg + (arg[1] == '-' ? 2 : 1);
     size_t len = strcspn(name, "=");
     int index = find_option(program, name, len);
+    const struct gm_option_context *context = parser->input->context;
     if (index < 0 && (is_word(name, len, "help") || is_word(name, len, "h"))) {
-        gm_option_print_help(program, parser->input->context->out);
+        gm_option_print_help(program, context->called != NULL ? context->err : context->out);
         return ENDING;
     }
     if (index < 0 && is_word(name, len, "help-markdown")) {
-        gm_option_print_markdown(program, parser->input->context->out);
+        gm_option_print_markdown(program, context->out);
         return ENDING;
     }
     if (index < 0)
@@ -203,8 +216,10 @@ static int take_flag(struct parser *parser, int *at)
         return take_value(parser, (size_t)index, name + len + 1);
     if (option->kind == GM_OPTION_SWITCH)
         return take_value(parser, (size_t)index, "true");
-    if (*at + 1 >= parser->input->argc)
-        return REFUSE(parser, "--%s needs a value (%s)", option->flag, option->argument);
+    if (*at + 1 >= parser->input->argc) {
+        (void)REFUSE(parser, "--%s needs a value (%s)", option->flag, option->argument);
+        return end_with_usage(parser);
+    }
     return take_value(parser, (size_t)index, parser->input->argv[++*at]);
 }
 
@@ -224,7 +239,7 @@ static int take_positional(struct parser *parser, const char *arg)
 
 static int collect_flags(struct parser *parser)
 {
-    bool options_ended = false;
+    bool options_ended = false, old = parser->input->context->called != NULL;
     for (int i = 1; i < parser->input->argc; i++) {
         const char *arg = parser->input->argv[i];
         int rc = 0;
@@ -232,8 +247,10 @@ static int collect_flags(struct parser *parser)
             options_ended = true;
         else if (!options_ended && arg[0] == '-' && arg[1] != '\0')
             rc = take_flag(parser, &i);
-        else
+        else if (!old)
             rc = take_positional(parser, arg);
+        else
+            return 0;
         if (rc < 0)
             return rc;
     }
@@ -522,14 +539,29 @@ static int convert_all(struct parser *parser)
     return 0;
 }
 
+/* The program's old name when the executable was started by it, or NULL. */
+static const char *called_by(const struct gm_option_program *program,
+                             const struct gm_option_input *input)
+{
+    if (program->old_name == NULL || input->argc < 1)
+        return NULL;
+    const char *slash = strrchr(input->argv[0], '/');
+    const char *name = slash != NULL ? slash + 1 : input->argv[0];
+    return strcmp(name, program->old_name) == 0 ? program->old_name : NULL;
+}
+
 enum gm_option_result gm_option_parse(const struct gm_option_program *program,
                                       const struct gm_option_input *input, void *values,
                                       struct gm_arena *arena)
 {
     GM_ASSERT(program->option_count <= GM_OPTION_COUNT_MAX &&
               program->positional_max <= GM_OPTION_LIST_MAX);
-    struct parser parser = {.program = program, .input = input, .values = values, .arena = arena};
+    struct gm_option_program named = *program;
+    struct parser parser = {.program = &named, .input = input, .values = values, .arena = arena};
     input->context->exit_code = 0;
+    input->context->called = called_by(program, input);
+    if (input->context->called != NULL)
+        named.name = input->context->called;
     for (size_t i = 0; i < program->option_count; i++)
         clear_field(&parser, &program->options[i]);
     if (program->positional != NULL)

@@ -6,7 +6,8 @@
  * understand. Flags: `-name v`, `-name=v`, `--name v`, `--name=v`; an empty value is the same as
  * none. Per option the flag wins over the environment variables (in order), and they over the
  * default. The engine keeps no state: everything it makes lives in the caller's struct and arena.
- * Start-up code, one thread; allocates.
+ * A program started by its old name keeps to the rules of Go's flag package: what follows the first
+ * word that is no flag is ignored, and help goes to stderr. Start-up code, one thread; allocates.
  */
 #ifndef GM_CONFIG_OPTION_H
 #define GM_CONFIG_OPTION_H
@@ -75,6 +76,7 @@ struct gm_option {
 
 struct gm_option_program {
     const char *name;       /* "gimlet server" */
+    const char *old_name;   /* "gimlet-server": what argv[0] ends in then; NULL = none */
     const char *summary;    /* one or two lines under the usage line */
     const char *epilogue;   /* examples after the options; NULL = none */
     const char *env_prefix; /* "GIMLET_SERVER_"; NULL = the program reads no environment */
@@ -90,7 +92,8 @@ struct gm_option_context {
     char *const *environment; /* NULL-terminated NAME=value texts, borrowed; may be NULL */
     FILE *out;                /* help */
     FILE *err;                /* refusals */
-    int exit_code; /* result when the program should end: 0 after help, 2 after a refusal */
+    int exit_code;      /* result when the program should end: 0 after help, 2 after a refusal */
+    const char *called; /* set by gm_option_parse: the old name it was started by, or NULL */
 };
 
 /* More options than any program has, and more items of one option than anybody types. */
@@ -104,7 +107,8 @@ enum gm_option_result {
     GM_OPTIONS_EXIT = 1,  /* all was said; end with context->exit_code */
 };
 
-/* A call's input: argv[0] is skipped (it is the subcommand's name). Borrowed for the call. */
+/* A call's input: argv[0] is the subcommand's name, or how the executable was called. Borrowed for
+ * the call. */
 struct gm_option_input {
     int argc;
     char **argv;
@@ -119,8 +123,8 @@ __attribute__((warn_unused_result)) enum gm_option_result
 gm_option_parse(const struct gm_option_program *program, const struct gm_option_input *input,
                 void *values, struct gm_arena *arena);
 
-/* Says `<program>: <text>` and sets the exit code; for checks that span options. Returns
- * GM_OPTIONS_EXIT. */
+/* Says `<program>: <text>` and sets the exit code; for checks that span options. Under an old name
+ * what ends with 1 is said without `<program>: `, as scripts expect it. Returns GM_OPTIONS_EXIT. */
 __attribute__((format(printf, 4, 5))) enum gm_option_result
 gm_option_refuse(const struct gm_option_program *program, struct gm_option_context *context,
                  int exit_code, const char *format, ...);

@@ -1,7 +1,9 @@
 /*
- * Named values of the options that both programs share. Constant tables.
+ * Named values of the options that both programs share, and checks. Constant tables.
  */
 #include "config/runtime_options.h"
+
+#include "config/value.h"
 
 const struct gm_option_choice gm_config_io_names[] = {
     {"auto", GM_CONFIG_IO_AUTO},
@@ -20,3 +22,9 @@ const struct gm_option_choice gm_config_format_names[] = {
     {"console", GM_LOG_CONSOLE},
     {NULL, 0},
 };
+
+const char *gm_config_check_frames(const char *value)
+{
+    int64_t frames;
+    return gm_value_integer(value, &frames) == 0 ? NULL : "is not a whole number";
+}

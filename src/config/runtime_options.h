@@ -14,8 +14,8 @@
 #define GM_MIB(n)     ((int64_t)(n) << 20)
 #define GM_GIB(n)     ((int64_t)(n) << 30)
 
-/* A week: longer waits are mistakes of unit, and "0" is there for none. */
-#define GM_CONFIG_TIME_MAX GM_SECONDS(7 * 86400)
+/* Ten years: whoever means "never" writes some large number, and it still adds to any clock. */
+#define GM_CONFIG_TIME_MAX GM_SECONDS(3650 * 86400)
 /* Concurrent requests: more than a process may hold descriptors, and still a signed 32-bit number.
  */
 #define GM_CONFIG_REQUESTS_MAX INT64_C(1000000000)
@@ -27,6 +27,9 @@
 extern const struct gm_option_choice gm_config_io_names[];
 extern const struct gm_option_choice gm_config_level_names[];
 extern const struct gm_option_choice gm_config_format_names[];
+
+/* Judges a number of frames, which 0.0.x counted its buffers in. */
+const char *gm_config_check_frames(const char *value);
 
 /* `config` is the program's struct, with the shared part in its field `runtime`. */
 #define GM_RUNTIME_ROWS(config)                                                                    \

@@ -182,6 +182,7 @@ static const struct gm_option options[] = {
      .shown = "30s; 0 ends at once",
      .help = "Requests still running that long after a stop signal are cut",
      .kind = GM_OPTION_DURATION,
+     .flags = GM_OPTION_NEGATIVE_ZERO,
      .offset = FIELD(shutdown_timeout_ns),
      .max = GM_CONFIG_TIME_MAX},
     {.flag = "max-concurrent-requests",
@@ -209,6 +210,12 @@ static const struct gm_option options[] = {
      .offset = FIELD(stream_limit),
      .min = 1,
      .max = GM_CONFIG_STREAMS_MAX},
+    {.flag = "response-buffer-size",
+     .argument = "N",
+     .help = "Taken from 0.0.x and without effect: what a response may hold here is counted in "
+             "bytes, out of --ring-memory",
+     .check = gm_config_check_frames,
+     .offset = FIELD(response_buffer_size)},
     {.flag = "lanes",
      .argument = "N",
      .fallback = "0",
@@ -222,6 +229,7 @@ static const struct gm_option options[] = {
 
 const struct gm_option_program gm_server_program = {
     .name = "gimlet server",
+    .old_name = "gimlet-server",
     .summary =
         "Takes HTTP requests and agent links, and carries each request to an agent's backend.",
     .epilogue = "Examples:\n"
@@ -340,6 +348,7 @@ enum gm_option_result gm_server_config_load(struct gm_server_config *config, int
         gm_option_parse(&gm_server_program, &input, config, &config->arena);
     if (result == GM_OPTIONS_READY)
         result = complete(config, context);
+    config->old_name = context->called != NULL;
     if (result != GM_OPTIONS_READY)
         gm_server_config_fini(config);
     return result;

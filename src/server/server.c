@@ -77,6 +77,13 @@ static int claim_ports(struct gm_server_config *config, int holds[PORTS])
         holds[i] = claim_port(config, ports[i]);
         if (holds[i] != -EADDRINUSE)
             continue;
+        if (ports[i] == &config->metrics_port && config->old_name) {
+            /* So did 0.0.x, and scripts that start several servers on one machine rely on it. */
+            gm_log_error("the metrics port is taken: no metrics are served",
+                         GM_INT("port", *ports[i]), GM_ERRNO(-EADDRINUSE));
+            config->metrics_port = -1;
+            continue;
+        }
         gm_log_fatal("the port is taken: stop what listens there, or choose another",
                      GM_INT("port", *ports[i]), GM_ERRNO(-EADDRINUSE));
         rc = -EADDRINUSE;
@@ -124,6 +131,10 @@ static void announce(const struct gm_server_shared *shared)
 {
     const struct gm_server_config *config = shared->config;
     gm_process_announce_io(&config->runtime, shared->rings);
+    if (config->response_buffer_size != NULL)
+        gm_log_info("response-buffer-size has no effect: responses are bounded in bytes, by "
+                    "ring-memory",
+                    GM_STR("responseBufferSize", config->response_buffer_size));
     gm_log_info("server started", GM_UINT("lanes", shared->lane_count),
                 GM_INT("httpPort", config->http_port), GM_INT("httpsPort", config->https_port),
                 GM_INT("metricsPort", config->metrics_port),

@@ -125,9 +125,11 @@ def test_a_missing_key_file_is_named(tmp_path):
     assert done.returncode == 1 and "nothing.pem" in done.stdout + done.stderr
 
 
-def test_a_missing_token_file_is_named(tmp_path):
+def test_a_missing_token_file_is_fatal_in_the_log(tmp_path):
     done = gimlet("agent", "--token-file", tmp_path / "nothing.token")
-    assert done.returncode == 1 and "nothing.token" in done.stdout + done.stderr
+    assert done.returncode == 1 and done.stderr == ""
+    fatal = [json.loads(line) for line in done.stdout.splitlines() if '"fatal"' in line]
+    assert len(fatal) == 1 and fatal[0]["file"].endswith("nothing.token")
 
 
 def test_a_port_that_is_taken_is_said(workshop):

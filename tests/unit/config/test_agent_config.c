@@ -283,7 +283,7 @@ Test(agent_config, refusals)
          "gimlet agent: --reconnect-min is longer than --reconnect-max\n",
          2},
         {{"--reconnect-min=0", NULL},
-         "gimlet agent: --reconnect-min: \"0\" is out of range (1ms to 168h)\n",
+         "gimlet agent: --reconnect-min: \"0\" is out of range (1ms to 87600h)\n",
          2},
         {{"--max-concurrent-requests=-1", NULL},
          "gimlet agent: --max-concurrent-requests: \"-1\" is out of range (0 to 1000000000)\n",

@@ -425,6 +425,78 @@ Test(option, markdown)
     finish();
 }
 
+/* The table as a program that has been started as `/usr/bin/old-test`. */
+static enum gm_option_result parse_old(const char *const *words, char *const *environment)
+{
+    static char called[] = "/usr/bin/old-test";
+    struct gm_option_program old = program;
+    char *argv[ARGS_MAX + 1] = {0};
+    int argc = words_to_argv(words, argv);
+    struct gm_option_input input = {.argc = argc, .argv = argv, .context = &capture.context};
+    old.old_name = "old-test";
+    argv[0] = called;
+    memset(&values, 0xA5, sizeof values);
+    values.arena = (struct gm_arena){0};
+    capture_begin(&capture, environment);
+    enum gm_option_result result = gm_option_parse(&old, &input, &values, &values.arena);
+    if (result == GM_OPTIONS_READY)
+        (void)gm_option_refuse(&old, &capture.context, 1, "Configuration error: %s", "x");
+    capture_end(&capture);
+    free_argv(argc, argv);
+    return result;
+}
+
+Test(option, an_old_name_reads_flags_as_go_does)
+{
+    const struct {
+        const char *const *words;
+        int64_t count;
+    } cases[] = {
+        {WORDS("-count", "7", "stray", "--count=8", "--nonsense"), 7},
+        {WORDS("--count=7", "--", "--count=8"), 7},
+        {WORDS("-count=7", "-", "--count=8"), 7},
+        {WORDS("-count=7", "", "--count=8"), 7},
+        {WORDS("--count", "5", "--count=7"), 7},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        cr_assert_eq(parse_old(cases[i].words, NULL), GM_OPTIONS_READY, "%s", capture.err);
+        cr_assert_eq(values.count, cases[i].count);
+        cr_assert_str_eq(capture.err, "Configuration error: x\n");
+        finish();
+    }
+    cr_assert_eq(parse_old(WORDS("--name", "--"), NULL), GM_OPTIONS_READY);
+    cr_assert_str_eq(values.name, "--", "a flag takes whatever follows");
+    finish();
+}
+
+Test(option, an_old_name_explains_itself_on_stderr)
+{
+    static const struct {
+        const char *word, *line;
+        int exit_code;
+        bool page;
+    } cases[] = {
+        {"-h", "", 0, true},
+        {"-help", "", 0, true},
+        {"--help", "", 0, true},
+        {"--nmae=x", "old-test: unknown option --nmae; did you mean --name?\n", 2, true},
+        {"-zzz", "old-test: unknown option --zzz (see old-test --help)\n", 2, true},
+        {"-count", "old-test: --count needs a value (N)\n", 2, true},
+        {"-count=x", "old-test: --count: \"x\" is not a whole number\n", 2, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        cr_assert_eq(parse_old(WORDS(cases[i].word), NULL), GM_OPTIONS_EXIT);
+        cr_assert_eq(capture.context.exit_code, cases[i].exit_code);
+        cr_assert_eq(capture.out_len, 0);
+        size_t len = strlen(cases[i].line);
+        cr_assert_eq(strncmp(capture.err, cases[i].line, len), 0, "%s", capture.err);
+        bool page = strncmp(capture.err + len, "Usage: old-test [options]\n", 26) == 0;
+        cr_assert_eq(page, cases[i].page);
+        cr_assert(page || capture.err[len] == '\0');
+        finish();
+    }
+}
+
 Test(option, process_context_is_the_process)
 {
     struct gm_option_context context = gm_option_process();

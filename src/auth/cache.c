@@ -128,8 +128,7 @@ static struct slot *table_claim(struct gm_token_cache *cache, struct gm_token_ca
 
 static void answer(struct gm_token_answer *out, enum gm_jwt_result result)
 {
-    out->result = result;
-    out->principal = NULL;
+    *out = (struct gm_token_answer){.result = result};
 }
 
 /* A known good token: is it good now, and for this? */
@@ -143,7 +142,7 @@ static void answer_principal(struct gm_token_answer *out, const struct gm_princi
     else if (query->audience != GM_AUDIENCE_ANY && query->audience != principal->audience)
         answer(out, GM_JWT_UNAUTHORIZED);
     else
-        *out = (struct gm_token_answer){GM_JWT_OK, principal};
+        *out = (struct gm_token_answer){.result = GM_JWT_OK, .principal = principal};
 }
 
 /* Refusals hold for seconds, by a clock that may have been set back since. */
@@ -245,6 +244,7 @@ unsigned gm_token_cache_verify(struct gm_token_cache *cache, const struct gm_jwt
         return claims.rsa_operations;
     }
     answer(out, result);
+    out->key_unknown = result == GM_JWT_INVALID_SIGNATURE && claims.key_unknown;
     if (claims.rsa_operations > 0) {
         int64_t deadline_s = query->now_s + GM_TOKEN_CACHE_REFUSAL_SECONDS;
         if (result == GM_JWT_NOT_YET_VALID && claims.not_before_s < deadline_s)

@@ -16,6 +16,7 @@
 #ifndef GM_AUTH_CACHE_H
 #define GM_AUTH_CACHE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -83,6 +84,7 @@ enum gm_token_lookup {
 struct gm_token_answer {
     enum gm_jwt_result result;
     const struct gm_principal *principal; /* set exactly when result is GM_JWT_OK */
+    bool key_unknown; /* it has just been refused by keys of which none has the name it gives */
 };
 
 /*

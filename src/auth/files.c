@@ -23,30 +23,31 @@ int gm_auth_fail(struct gm_auth_error *error, int code, const char *format, ...)
     return code;
 }
 
-int gm_auth_read_file(char **out, size_t *len, const char *path, const char *what,
+int gm_auth_read_file(char **out, size_t *len, const struct gm_auth_file *file,
                       struct gm_auth_error *error)
 {
     *out = NULL;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    int fd = open(file->path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     if (fd < 0)
-        return gm_auth_fail(error, -errno, "cannot open the %s %s: %s", what, path,
+        return gm_auth_fail(error, -errno, "cannot open the %s %s: %s", file->what, file->path,
                             strerror(errno));
-    /* One byte more than allowed, to tell "full" from "too long". */
-    char *buf = malloc(GM_KEY_FILE_BYTES_MAX + 2);
-    ssize_t n = buf == NULL ? -ENOMEM : gm_file_read(fd, buf, GM_KEY_FILE_BYTES_MAX + 1);
+    /* One byte more than allowed, to tell "full" from "too long", and a NUL. */
+    size_t room = file->bytes_max + 2;
+    char *buf = malloc(room);
+    ssize_t n = buf == NULL ? -ENOMEM : gm_file_read(fd, buf, file->bytes_max + 1);
     close(fd);
-    if (n >= 0 && n <= GM_KEY_FILE_BYTES_MAX) {
+    if (n >= 0 && (size_t)n <= file->bytes_max) {
         buf[n] = '\0';
         *out = buf;
         *len = (size_t)n;
         return 0;
     }
     if (buf != NULL)
-        explicit_bzero(buf, GM_KEY_FILE_BYTES_MAX + 2);
+        explicit_bzero(buf, room);
     free(buf);
     if (n < 0)
-        return gm_auth_fail(error, (int)n, "cannot read the %s %s: %s", what, path,
+        return gm_auth_fail(error, (int)n, "cannot read the %s %s: %s", file->what, file->path,
                             strerror((int)-n));
-    return gm_auth_fail(error, -E2BIG, "the %s %s is larger than %d bytes: that is no key", what,
-                        path, GM_KEY_FILE_BYTES_MAX);
+    return gm_auth_fail(error, -E2BIG, "the %s %s is larger than %zu bytes", file->what, file->path,
+                        file->bytes_max);
 }

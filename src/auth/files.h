@@ -12,11 +12,17 @@
 int gm_auth_fail(struct gm_auth_error *error, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+struct gm_auth_file {
+    const char *path;
+    const char *what; /* what the error message calls it */
+    size_t bytes_max;
+};
+
 /*
- * The contents of `path` in a new block (*out, free() it; *len bytes and a NUL), at most
- * GM_KEY_FILE_BYTES_MAX. 0, or a negative errno with *error set, which calls the file a `what`.
+ * The contents of the file in a new block (*out, free() it; *len bytes and a NUL). 0, or a negative
+ * errno with *error set: -E2BIG when it is longer than bytes_max.
  */
-int gm_auth_read_file(char **out, size_t *len, const char *path, const char *what,
+int gm_auth_read_file(char **out, size_t *len, const struct gm_auth_file *file,
                       struct gm_auth_error *error) __attribute__((warn_unused_result));
 
 #endif

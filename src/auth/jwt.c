@@ -38,12 +38,39 @@ static bool read_claims(const struct gm_jws *jws, struct gm_claims *out,
     return ok;
 }
 
-static enum gm_jwt_result check_signature(const struct gm_jws *jws, const char *token,
-                                          enum gm_jws_method method, const struct gm_keyset *keys,
-                                          uint16_t *rsa_operations)
+/* What the header says that matters here. */
+struct header {
+    enum gm_jws_method method;
+    size_t kid_len; /* 0: none, or none that a key of ours could have */
+    char kid[GM_KEY_ID_BYTES_MAX];
+};
+
+static bool is_named(const struct gm_public_key *key, const struct header *header)
+{
+    return key->id_len == header->kid_len && memcmp(key->id, header->kid, key->id_len) == 0;
+}
+
+static bool names_one(const struct gm_keyset *keys, const struct header *header)
 {
     for (uint32_t i = 0; i < keys->count; i++) {
-        if (gm_jws_confirm(jws, token, method, &keys->keys[i], rsa_operations))
+        if (is_named(&keys->keys[i], header))
+            return true;
+    }
+    return false;
+}
+
+static enum gm_jwt_result check_signature(const struct gm_jws *jws, const char *token,
+                                          const struct header *header, const struct gm_keyset *keys,
+                                          struct gm_claims *out)
+{
+    bool named = header->kid_len > 0 && names_one(keys, header);
+    out->key_unknown = header->kid_len > 0 && !named;
+    for (uint32_t i = 0; i < keys->count; i++) {
+        const struct gm_public_key *key = &keys->keys[i];
+        if (named && !is_named(key, header))
+            continue;
+        out->key = key->mark;
+        if (gm_jws_confirm(jws, token, header->method, key, &out->rsa_operations))
             return GM_JWT_OK;
     }
     return GM_JWT_INVALID_SIGNATURE;
@@ -70,14 +97,20 @@ static enum gm_jwt_result check_rights(const struct gm_claims *claims, const cha
     return ok && usable ? GM_JWT_OK : GM_JWT_UNAUTHORIZED;
 }
 
-/* The algorithm that the header names; false when the header is no JSON object. */
-static bool read_method(const struct gm_jws *jws, enum gm_jws_method *method)
+/* False when the header is no JSON object. A `kid` that is no string is none. */
+static bool read_header(const struct gm_jws *jws, struct header *out)
 {
-    json_t *header = gm_jws_parse_object(jws->header, jws->header_len);
-    if (header == NULL)
+    json_t *json = gm_jws_parse_object(jws->header, jws->header_len);
+    if (json == NULL)
         return false;
-    *method = gm_jws_method_by_name(json_string_value(json_object_get(header, "alg")));
-    json_decref(header);
+    const json_t *kid = json_object_get(json, "kid");
+    out->method = gm_jws_method_by_name(json_string_value(json_object_get(json, "alg")));
+    out->kid_len = json_string_length(kid);
+    if (out->kid_len > sizeof out->kid)
+        out->kid_len = 0;
+    if (out->kid_len > 0)
+        memcpy(out->kid, json_string_value(kid), out->kid_len);
+    json_decref(json);
     return true;
 }
 
@@ -86,21 +119,20 @@ enum gm_jwt_result gm_jwt_verify(const struct gm_jwt_rules *rules, const struct 
 {
     struct gm_jws jws;
     struct gm_claims_dates dates = {false, false};
-    enum gm_jws_method method;
+    struct header header;
 
     memset(out, 0, sizeof(*out));
     if (gm_jws_split(&jws, query->token, query->token_len) != GM_JWS_SPLIT_OK ||
-        !read_method(&jws, &method) || !read_claims(&jws, out, &dates))
+        !read_header(&jws, &header) || !read_claims(&jws, out, &dates))
         return GM_JWT_MALFORMED;
-    if (method == GM_JWS_UNKNOWN)
+    if (header.method == GM_JWS_UNKNOWN)
         return GM_JWT_UNAUTHORIZED;
     if (!gm_jws_decode_signature(&jws))
         return GM_JWT_MALFORMED;
-    if (method == GM_JWS_REFUSED)
+    if (header.method == GM_JWS_REFUSED)
         return GM_JWT_UNSUPPORTED_METHOD;
 
-    enum gm_jwt_result result =
-        check_signature(&jws, query->token, method, rules->keys, &out->rsa_operations);
+    enum gm_jwt_result result = check_signature(&jws, query->token, &header, rules->keys, out);
     if (result == GM_JWT_OK)
         result = check_dates(out, &dates, query->now_s);
     if (result == GM_JWT_OK)

@@ -10,10 +10,11 @@
 #ifndef GM_AUTH_JWT_H
 #define GM_AUTH_JWT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-struct gm_keyset;
+#include "auth/keyset.h"
 
 enum {
     GM_JWT_TOKEN_BYTES_MAX = 8192, /* design §5.8; a longer token is malformed, unread */
@@ -65,6 +66,9 @@ struct gm_claims {
     uint16_t services_count;
     uint16_t scopes_count;
     uint16_t text_len;
+    bool key_unknown;       /* the token names a key (`kid`) that is not in the set; for refusals
+                               too */
+    struct gm_key_mark key; /* which key has confirmed it */
     struct gm_claim_span issuer;
     struct gm_claim_span subject;
     struct gm_claim_span service; /* agents; empty for clients that have none */
@@ -93,10 +97,11 @@ struct gm_jwt_query {
  * also on GM_JWT_NOT_YET_VALID.
  *
  * Order of checks (spec/gimlet.md §2.5): segments, base64url, JSON and claim types; algorithm;
- * signature, by every key in order; exp; nbf; presence of exp; issuer, subject, audience, service
- * or services. A signature that any key confirms decides for good, so that an expired token is
- * called expired whichever key signed it. Claim names are matched exactly (RFC 7519 §4) and a name
- * that occurs twice makes the token malformed.
+ * signature, by the keys that its `kid` names or, when none has that name, by every key in order;
+ * exp; nbf; presence of exp; issuer, subject, audience, service or services. A signature that any
+ * key confirms decides for good, so that an expired token is called expired whichever key signed
+ * it. Claim names are matched exactly (RFC 7519 §4) and a name that occurs twice makes the token
+ * malformed.
  */
 enum gm_jwt_result gm_jwt_verify(const struct gm_jwt_rules *rules, const struct gm_jwt_query *query,
                                  struct gm_claims *out) __attribute__((warn_unused_result));

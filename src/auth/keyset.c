@@ -15,6 +15,8 @@
 #include "auth/base64.h"
 #include "auth/files.h"
 #include "auth/pem.h"
+#include "auth/wolf.h"
+#include "base/assert.h"
 
 #define MAKE_PUBLIC "make one with: openssl rsa -in PRIVATE.pem -pubout -out PUBLIC.pem"
 
@@ -65,34 +67,77 @@ static bool open_spki(struct gm_der der, struct gm_der *rsa_key, bool *is_rsa)
     return gm_der_take(&bits, GM_DER_SEQUENCE, rsa_key) && bits.len == 0;
 }
 
-static size_t bits_of(const struct gm_der *digits)
+static int damaged(const char *name, struct gm_auth_error *error)
 {
-    return digits->len * 8 - (size_t)(__builtin_clz(digits->p[0]) - 24);
+    return gm_auth_fail(error, -EINVAL, "%s holds a damaged RSA public key; " MAKE_PUBLIC, name);
 }
 
-/* RSAPublicKey (RFC 8017 A.1.1) into numbers. The modulus is odd, the exponent odd and above 1. */
-static int read_rsa_key(struct gm_public_key *out, struct gm_der rsa_key, const char *name,
-                        struct gm_auth_error *error)
+/* The modulus is odd, the exponent odd and above 1. */
+int gm_public_key_make(struct gm_public_key *out, const char *name,
+                       const struct gm_key_numbers *numbers, struct gm_auth_error *error)
 {
-    struct gm_der n;
-    struct gm_der e;
-    if (!gm_der_take_positive(&rsa_key, &n) || !gm_der_take_positive(&rsa_key, &e) ||
-        rsa_key.len != 0 || n.p[n.len - 1] % 2 == 0 || e.p[e.len - 1] % 2 == 0 ||
-        (e.len == 1 && e.p[0] == 1) || e.len > GM_KEY_EXPONENT_BYTES_MAX)
-        return gm_auth_fail(error, -EINVAL, "%s holds a damaged RSA public key; " MAKE_PUBLIC,
-                            name);
-    size_t bits = bits_of(&n);
+    const uint8_t *n = numbers->modulus, *e = numbers->exponent;
+    size_t n_len = numbers->modulus_len, e_len = numbers->exponent_len;
+    if (n[n_len - 1] % 2 == 0 || e[e_len - 1] % 2 == 0 || (e_len == 1 && e[0] == 1) ||
+        e_len > GM_KEY_EXPONENT_BYTES_MAX)
+        return damaged(name, error);
+    size_t bits = n_len * 8 - (size_t)(__builtin_clz(n[0]) - 24);
     if (bits < GM_KEY_BITS_MIN || bits > GM_KEY_BITS_MAX)
         return gm_auth_fail(error, -EINVAL,
                             "%s holds an RSA key of %zu bits; accepted are %d to %d bits "
                             "(openssl genrsa -out PRIVATE.pem 2048)",
                             name, bits, GM_KEY_BITS_MIN, GM_KEY_BITS_MAX);
     memset(out, 0, sizeof(*out));
-    out->modulus_len = (uint16_t)n.len;
-    out->exponent_len = (uint16_t)e.len;
-    memcpy(out->modulus, n.p, n.len);
-    memcpy(out->exponent, e.p, e.len);
+    out->modulus_len = (uint16_t)n_len;
+    out->exponent_len = (uint16_t)e_len;
+    memcpy(out->modulus, n, n_len);
+    memcpy(out->exponent, e, e_len);
+    gm_public_key_identify(out);
     return 0;
+}
+
+/* RSAPublicKey (RFC 8017 A.1.1) into numbers. */
+static int read_rsa_key(struct gm_public_key *out, struct gm_der rsa_key, const char *name,
+                        struct gm_auth_error *error)
+{
+    struct gm_der n;
+    struct gm_der e;
+    if (!gm_der_take_positive(&rsa_key, &n) || !gm_der_take_positive(&rsa_key, &e) ||
+        rsa_key.len != 0)
+        return damaged(name, error);
+    return gm_public_key_make(out, name, &(struct gm_key_numbers){n.p, n.len, e.p, e.len}, error);
+}
+
+/* The text that RFC 7638 §3.1 hashes: required members in order, no white space. */
+static size_t thumbprint_text(const struct gm_public_key *key, char *out)
+{
+    static const char e_open[] = "{\"e\":\"", n_open[] = "\",\"kty\":\"RSA\",\"n\":\"",
+                      close[] = "\"}";
+    size_t n = sizeof e_open - 1;
+    memcpy(out, e_open, n);
+    n += gm_base64url_encode(out + n, key->exponent, key->exponent_len);
+    memcpy(out + n, n_open, sizeof n_open - 1);
+    n += sizeof n_open - 1;
+    n += gm_base64url_encode(out + n, key->modulus, key->modulus_len);
+    memcpy(out + n, close, sizeof close - 1);
+    return n + sizeof close - 1;
+}
+
+void gm_public_key_identify(struct gm_public_key *key)
+{
+    enum {
+        FRAME_BYTES = 64, /* more than the three constant parts */
+        DIGEST_BYTES = 32,
+    };
+    char text[FRAME_BYTES + GM_BASE64_ENCODED_MAX(GM_KEY_MODULUS_BYTES_MAX) +
+              GM_BASE64_ENCODED_MAX(GM_KEY_EXPONENT_BYTES_MAX)];
+    uint8_t digest[DIGEST_BYTES];
+    _Static_assert(GM_BASE64_ENCODED_MAX(DIGEST_BYTES) <= GM_KEY_ID_BYTES_MAX, "it must hold it");
+    size_t len = thumbprint_text(key, text);
+    GM_ASSERT(wc_Sha256Hash((const byte *)text, (word32)len, digest) == 0);
+    memcpy(key->mark.bytes, digest, sizeof key->mark.bytes);
+    if (key->id_len == 0)
+        key->id_len = (uint16_t)gm_base64url_encode(key->id, digest, sizeof digest);
 }
 
 int gm_public_key_parse(struct gm_public_key *out, const char *name, const char *pem, size_t len,
@@ -123,30 +168,67 @@ int gm_public_key_parse(struct gm_public_key *out, const char *name, const char 
                         name, advice_for(block.label));
 }
 
-/* A set with room for `room` keys, none in it yet. */
-static struct gm_keyset *keyset_new(uint32_t room)
+struct gm_keyset *gm_keyset_new(uint32_t room)
 {
     /* Seeds the JSON tables here, because that may read a file and a ring must not. */
     json_object_seed(0);
     return calloc(1, sizeof(struct gm_keyset) + room * sizeof(struct gm_public_key));
 }
 
-/* Counts the key just written behind the last one, unless it is there already: it would only cost.
- */
-static void keyset_admit(struct gm_keyset *keys)
+bool gm_keyset_has(const struct gm_keyset *keys, const struct gm_key_mark *mark)
 {
     for (uint32_t i = 0; i < keys->count; i++) {
-        if (memcmp(&keys->keys[i], &keys->keys[keys->count], sizeof(keys->keys[0])) == 0)
-            return;
+        if (memcmp(&keys->keys[i].mark, mark, sizeof *mark) == 0)
+            return true;
     }
-    keys->count++;
+    return false;
+}
+
+void gm_keyset_admit(struct gm_keyset *keys)
+{
+    if (!gm_keyset_has(keys, &keys->keys[keys->count].mark))
+        keys->count++;
+}
+
+bool gm_keyset_equal(const struct gm_keyset *a, const struct gm_keyset *b)
+{
+    if (a == NULL || b == NULL)
+        return a == b;
+    return a->count == b->count && memcmp(a->keys, b->keys, a->count * sizeof(a->keys[0])) == 0;
+}
+
+int gm_keyset_merge(struct gm_keyset **out, const struct gm_keyset *first,
+                    const struct gm_keyset *second, struct gm_auth_error *error)
+{
+    const struct gm_keyset *const parts[] = {first, second};
+    uint32_t room = (first == NULL ? 0 : first->count) + (second == NULL ? 0 : second->count);
+    *out = NULL;
+    struct gm_keyset *keys = gm_keyset_new(room);
+    if (keys == NULL)
+        return gm_auth_fail(error, -ENOMEM, "out of memory");
+    for (size_t part = 0; part < 2; part++) {
+        for (uint32_t i = 0; parts[part] != NULL && i < parts[part]->count; i++) {
+            keys->keys[keys->count] = parts[part]->keys[i];
+            gm_keyset_admit(keys);
+        }
+    }
+    if (keys->count > GM_KEYSET_KEYS_MAX) {
+        gm_keyset_put(keys);
+        return gm_auth_fail(error, -E2BIG,
+                            "files and JWK Set hold more than %d keys together; remove those no "
+                            "longer in use",
+                            GM_KEYSET_KEYS_MAX);
+    }
+    *out = keys;
+    return 0;
 }
 
 static int load_key_file(struct gm_public_key *out, const char *path, struct gm_auth_error *error)
 {
     char *text;
     size_t len;
-    int rc = gm_auth_read_file(&text, &len, path, "public key file", error);
+    struct gm_auth_file file = {path, "public key file", GM_KEY_FILE_BYTES_MAX};
+    int rc = gm_auth_read_file(&text, &len, &file, error);
     if (rc == 0)
         rc = gm_public_key_parse(out, path, text, len, error);
     free(text);
@@ -156,12 +238,12 @@ static int load_key_file(struct gm_public_key *out, const char *path, struct gm_
 int gm_keyset_load_file(struct gm_keyset **out, const char *path, struct gm_auth_error *error)
 {
     *out = NULL;
-    struct gm_keyset *keys = keyset_new(1);
+    struct gm_keyset *keys = gm_keyset_new(1);
     if (keys == NULL)
         return gm_auth_fail(error, -ENOMEM, "out of memory");
     int rc = load_key_file(&keys->keys[0], path, error);
     if (rc != 0) {
-        gm_keyset_free(keys);
+        gm_keyset_put(keys);
         return rc;
     }
     keys->count = 1;
@@ -173,12 +255,12 @@ int gm_keyset_load_inline(struct gm_keyset **out, const char *name, const char *
                           struct gm_auth_error *error)
 {
     *out = NULL;
-    struct gm_keyset *keys = keyset_new(1);
+    struct gm_keyset *keys = gm_keyset_new(1);
     if (keys == NULL)
         return gm_auth_fail(error, -ENOMEM, "out of memory");
     int rc = gm_public_key_parse(&keys->keys[0], name, pem, strlen(pem), error);
     if (rc != 0) {
-        gm_keyset_free(keys);
+        gm_keyset_put(keys);
         return rc;
     }
     keys->count = 1;
@@ -219,7 +301,7 @@ static int load_entry(struct gm_keyset *keys, const char *dir, const char *name,
                             GM_KEYSET_KEYS_MAX);
     int rc = load_key_file(&keys->keys[keys->count], path, error);
     if (rc == 0)
-        keyset_admit(keys);
+        gm_keyset_admit(keys);
     return rc;
 }
 
@@ -231,7 +313,7 @@ int gm_keyset_load_dir(struct gm_keyset **out, const char *path, struct gm_auth_
     if (count < 0)
         return gm_auth_fail(error, -errno, "cannot read the public key directory %s: %s", path,
                             strerror(errno));
-    struct gm_keyset *keys = keyset_new(GM_KEYSET_KEYS_MAX);
+    struct gm_keyset *keys = gm_keyset_new(GM_KEYSET_KEYS_MAX);
     int rc = 0;
     if (keys == NULL)
         rc = gm_auth_fail(error, -ENOMEM, "out of memory");
@@ -247,14 +329,21 @@ int gm_keyset_load_dir(struct gm_keyset **out, const char *path, struct gm_auth_
                           "there; " MAKE_PUBLIC,
                           path);
     if (rc != 0) {
-        gm_keyset_free(keys);
+        gm_keyset_put(keys);
         return rc;
     }
     *out = keys;
     return 0;
 }
 
-void gm_keyset_free(struct gm_keyset *keys)
+struct gm_keyset *gm_keyset_ref(struct gm_keyset *keys)
 {
-    free(keys);
+    atomic_fetch_add_explicit(&keys->shares, 1, memory_order_relaxed);
+    return keys;
+}
+
+void gm_keyset_put(struct gm_keyset *keys)
+{
+    if (keys != NULL && atomic_fetch_sub_explicit(&keys->shares, 1, memory_order_acq_rel) == 0)
+        free(keys);
 }

@@ -29,6 +29,7 @@ struct gm_principal *gm_principal_pack(const struct gm_claims *claims, void *blo
     p->text_offset = (uint16_t)(size - claims->text_len);
     p->subject = claims->subject;
     p->service = claims->service;
+    p->key = claims->key;
     memcpy(p->spans, claims->services, claims->services_count * sizeof(p->spans[0]));
     memcpy(p->spans + claims->services_count, claims->scopes,
            claims->scopes_count * sizeof(p->spans[0]));

@@ -23,6 +23,7 @@ struct gm_principal {
     uint16_t text_offset;         /* of the text, from the start of the block */
     struct gm_claim_span subject; /* offsets count from the start of the text */
     struct gm_claim_span service;
+    struct gm_key_mark key;       /* which key has signed the credential */
     struct gm_claim_span spans[]; /* services_count patterns, then scopes_count scopes */
 };
 

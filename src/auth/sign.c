@@ -117,7 +117,8 @@ int gm_private_key_load(struct gm_private_key **out, const char *path, struct gm
     char *pem;
     size_t len;
     *out = NULL;
-    int rc = gm_auth_read_file(&pem, &len, path, "private key file", error);
+    struct gm_auth_file file = {path, "private key file", GM_KEY_FILE_BYTES_MAX};
+    int rc = gm_auth_read_file(&pem, &len, &file, error);
     if (rc != 0)
         return rc;
     struct gm_private_key *key = key_new();

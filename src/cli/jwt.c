@@ -632,7 +632,7 @@ static int verify_token(struct gm_jws *jws, const char *token, const char *metho
     bool decoded = gm_jws_decode_signature(jws);
     bool good = named && decoded &&
                 gm_jws_confirm(jws, token, GM_JWS_RS256, &keys->keys[0], &rsa_operations);
-    gm_keyset_free(keys);
+    gm_keyset_put(keys);
     if (!decoded)
         return fail("Invalid crypto padding");
     if (!named)

@@ -88,7 +88,7 @@ int gm_admit_verify(struct gm_server_ring *ctx, const struct gm_credential *cred
     } else {
         if (!verify_budget(ctx))
             return -GM_E_LIMIT;
-        unsigned spent = gm_token_cache_verify(&ctx->tokens, &ctx->shared->rules, &query, out);
+        unsigned spent = gm_token_cache_verify(&ctx->tokens, &ctx->keys.rules, &query, out);
         ctx->verify_left -= spent < ctx->verify_left ? spent : ctx->verify_left;
         gm_counter_add(GM_COUNTER_TOKEN_MISSES, 1);
     }

@@ -20,6 +20,7 @@ struct gm_attach {
     struct gm_mail mail;
     struct gm_server_ring *to;
     int64_t expires_s;
+    struct gm_key_mark key;
     uint32_t lane;
     int fd;
     struct gm_tls *tls; /* the connection's session; NULL: plaintext */
@@ -132,6 +133,7 @@ static struct gm_attach *attach_make(const struct gm_http_request *head,
                 gm_ws_accept(field_text(head, GM_HTTP_ID_SEC_WEBSOCKET_KEY), gm_link_sha1,
                              attach->accept) == 0;
     attach->expires_s = principal->expires_s;
+    attach->key = principal->key;
     if (good)
         return attach;
     free(attach);
@@ -329,22 +331,46 @@ static void link_closed(struct gm_link *link)
     free(server_link_of(link));
 }
 
-/* The credential has expired: no new requests, those that run finish, then the link closes; the
- * agent dials again with a fresh one. */
-static void link_expired(struct gm_timer *timer)
+/* The credential is good no longer: no new requests, those that run finish, then the link closes;
+ * the agent dials again with a fresh one. */
+static void retire(struct gm_server_link *self)
 {
-    struct gm_server_link *self = GM_CONTAINER_OF(timer, struct gm_server_link, expiry);
-    int64_t left_s = self->expires_s - gm_ring_wall_s(self->ctx->ring);
-    if (left_s > 0) {
-        uint64_t span_s = left_s < 3600 ? (uint64_t)left_s : 3600;
-        gm_timer_set(self->ctx->ring, timer,
-                     gm_ring_now_ns(self->ctx->ring) + span_s * 1000000000ull);
-        return;
-    }
-    gm_log_warn("agent's token has expired", GM_STR("agentID", self->subject),
-                GM_STR("service", self->service));
+    gm_timer_cancel(&self->expiry);
     begin_drain(self);
     gm_link_drain(&self->link);
+}
+
+/* Looks at the credential, and again when it expires, or in an hour: the clock may be set. */
+static void check_credential(struct gm_server_link *self)
+{
+    struct gm_ring *ring = self->ctx->ring;
+    int64_t left_s = self->expires_s - gm_ring_wall_s(ring);
+    uint64_t span_s = left_s < 3600 ? (uint64_t)left_s : 3600;
+    if (left_s <= 0) {
+        gm_log_warn("agent's token has expired", GM_STR("agentID", self->subject),
+                    GM_STR("service", self->service));
+        retire(self);
+    } else if (!gm_keyset_has(self->ctx->keys.set, &self->key)) {
+        gm_log_warn("the key of an agent's token is no longer accepted",
+                    GM_STR("agentID", self->subject), GM_STR("service", self->service));
+        retire(self);
+    } else {
+        gm_timer_set(ring, &self->expiry, gm_ring_now_ns(ring) + span_s * 1000000000ull);
+    }
+}
+
+static void credential_due(struct gm_timer *timer)
+{
+    check_credential(GM_CONTAINER_OF(timer, struct gm_server_link, expiry));
+}
+
+void gm_attach_recheck(struct gm_server_ring *ctx)
+{
+    for (uint32_t i = 0; i < ctx->link_capacity; i++) {
+        struct gm_server_link *self = ctx->links[i];
+        if (self != NULL && gm_timer_armed(&self->expiry))
+            check_credential(self);
+    }
 }
 
 static const struct gm_link_ops server_link_ops = {
@@ -389,6 +415,8 @@ static void attach_arrive(struct gm_mail *mail)
 {
     struct gm_attach *attach = GM_CONTAINER_OF(mail, struct gm_attach, mail);
     struct gm_server_ring *ctx = attach->to;
+    /* The ring that has verified the token may know newer keys. */
+    gm_keys_ring_adopt(ctx);
     struct gm_server_link *self = calloc(1, sizeof *self);
     struct gm_link_config config;
     link_configure(attach, &config);
@@ -399,6 +427,7 @@ static void attach_arrive(struct gm_mail *mail)
         self->lane = attach->lane;
         self->lane_held = true;
         self->expires_s = attach->expires_s;
+        self->key = attach->key;
         memcpy(self->subject, attach->subject, sizeof self->subject);
         memcpy(self->service, attach->service, sizeof self->service);
     }
@@ -410,7 +439,7 @@ static void attach_arrive(struct gm_mail *mail)
     } else {
         ctx->links[self->index] = self;
         ctx->link_count++;
-        gm_timer_init(&self->expiry, link_expired);
+        gm_timer_init(&self->expiry, credential_due);
         gm_timer_set(ctx->ring, &self->expiry, gm_ring_now_ns(ctx->ring) + 1000000ull);
     }
     free(attach);

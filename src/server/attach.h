@@ -19,6 +19,7 @@ struct gm_server_link {
     uint32_t lane;
     bool lane_held; /* until it drains or is down: a replacement may have the lane then */
     int64_t expires_s;
+    struct gm_key_mark key; /* which one has signed its token */
     char subject[GM_LINK_NAME_MAX], service[GM_LINK_NAME_MAX];
 };
 
@@ -30,6 +31,9 @@ void gm_attach_detached(struct gm_client *client, int fd);
 void gm_attach_dropped(struct gm_client *client);
 /* The link of a handle, or NULL: it has gone. */
 struct gm_link *gm_attach_find(struct gm_server_ring *ctx, uint32_t index, uint32_t generation);
+/* Drains the links of this ring whose token has expired, or was signed with a key that the ring no
+ * longer has. */
+void gm_attach_recheck(struct gm_server_ring *ctx);
 /* Ends every link of this ring, politely. */
 void gm_attach_end_all(struct gm_server_ring *ctx);
 /* The ring has stopped: frees what is left. */

@@ -90,26 +90,14 @@ int gm_certs_load(struct gm_certs *certs, struct gm_server_shared *shared)
     return rc;
 }
 
-int gm_certs_watch(struct gm_certs *certs)
+void gm_certs_watch(struct gm_certs *certs)
 {
-    if (certs->newest == NULL)
-        return 0;
-    int rc = gm_control_start(certs->shared->rings, &certs->control);
-    if (rc < 0)
-        gm_log_fatal("cannot start the control thread", GM_ERRTEXT(gm_error_text(rc)));
-    else
-        gm_control_watch(certs->control, &certs->watch);
-    return rc;
-}
-
-void gm_certs_stop(struct gm_certs *certs)
-{
-    gm_control_stop(certs->control);
+    if (certs->newest != NULL)
+        gm_control_watch(certs->shared->control, &certs->watch);
 }
 
 void gm_certs_fini(struct gm_certs *certs)
 {
-    gm_control_free(certs->control);
     gm_tls_server_put(certs->newest);
     *certs = (struct gm_certs){0};
 }

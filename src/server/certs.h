@@ -14,7 +14,6 @@ struct gm_server_shared;
 
 struct gm_certs {
     struct gm_server_shared *shared;
-    struct gm_control *control;
     struct gm_tls_server *newest; /* NULL: no TLS */
     struct gm_watch watch;
 };
@@ -22,10 +21,8 @@ struct gm_certs {
 /* Loads what the configuration names; nothing, where it has no TLS port. Failures have been logged
  * with cause and cure. */
 int gm_certs_load(struct gm_certs *certs, struct gm_server_shared *shared) GM_WARN_UNUSED;
-/* The rings stand: begins to watch the files. */
-int gm_certs_watch(struct gm_certs *certs) GM_WARN_UNUSED;
-/* While the rings still stand: no ring is told of another set from here on. */
-void gm_certs_stop(struct gm_certs *certs);
+/* Rings and control thread stand: begins to watch the files. */
+void gm_certs_watch(struct gm_certs *certs);
 /* The rings have gone. Accepts a zeroed struct. */
 void gm_certs_fini(struct gm_certs *certs);
 

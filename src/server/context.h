@@ -6,12 +6,12 @@
 #define GM_SERVER_CONTEXT_H
 
 #include "auth/cache.h"
-#include "auth/keyset.h"
 #include "base/counter.h"
 #include "config/config.h"
 #include "http/writer.h"
 #include "net/tls.h"
 #include "server/certs.h"
+#include "server/keys.h"
 #include "server/port.h"
 #include "server/registry.h"
 
@@ -34,9 +34,9 @@ enum gm_server_phase { GM_SERVER_RUNNING, GM_SERVER_DRAINING };
 struct gm_server_shared {
     const struct gm_server_config *config;
     struct gm_rings *rings;
-    struct gm_keyset *keys;
+    struct gm_control *control;
+    struct gm_keys keys;
     struct gm_certs certs;
-    struct gm_jwt_rules rules;
     struct gm_lanes *lanes;
     struct gm_server_ring **ring_contexts;
     struct gm_port **ports;
@@ -57,6 +57,7 @@ struct gm_server_ring {
     struct gm_ring *ring;
     struct gm_port port;
     struct gm_registry *registry;
+    struct gm_ring_keys keys;
     struct gm_token_cache tokens;
     void *tokens_memory;
 

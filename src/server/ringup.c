@@ -202,6 +202,7 @@ int gm_server_ring_init(struct gm_ring *ring, void *arg)
     gm_task_init(&ctx->pulled_task, gm_far_report);
     gm_timer_init(&ctx->drain_timer, drain_tick);
     gm_certs_ring_init(&shared->certs, ctx);
+    gm_keys_ring_init(&shared->keys, ctx);
     ctx->registry = gm_registry_new(ring, shared->registries);
     int rc = ctx->registry == NULL ? -GM_E_NOMEM
                                    : gm_port_init(&ctx->port, ring, shared->ports, &port_ops, ctx);
@@ -222,6 +223,7 @@ void gm_server_ring_fini(struct gm_ring *ring, void *arg)
         return;
     gm_attach_fini(ctx);
     gm_certs_ring_fini(ctx);
+    gm_keys_ring_fini(ctx);
     gm_port_fini(&ctx->port);
     gm_token_cache_fini(&ctx->tokens);
     if (ctx->tokens_memory != NULL) {

@@ -19,28 +19,6 @@
 /* Public, public over TLS, metrics, health. */
 #define PORTS 4u
 
-static int load_keys(struct gm_server_shared *shared)
-{
-    const struct gm_server_config *config = shared->config;
-    struct gm_auth_error error;
-    int rc;
-    if (config->token_public_key_dir != NULL)
-        rc = gm_keyset_load_dir(&shared->keys, config->token_public_key_dir, &error);
-    else if (config->token_public_key_file != NULL)
-        rc = gm_keyset_load_file(&shared->keys, config->token_public_key_file, &error);
-    else
-        rc = gm_keyset_load_inline(&shared->keys, "--token-public-key", config->token_public_key,
-                                   &error);
-    if (rc < 0) {
-        gm_log_fatal("cannot load the token keys", GM_ERRTEXT(error.text));
-        return rc;
-    }
-    shared->rules = (struct gm_jwt_rules){.keys = shared->keys, .issuer = config->token_issuer};
-    gm_log_info("token keys loaded", GM_STR("issuer", config->token_issuer),
-                GM_UINT("keyCount", shared->keys->count));
-    return 0;
-}
-
 /* All rings listen on one port (SO_REUSEPORT), so two things are done before they start. Port 0: a
  * free one is chosen and held until they listen; returns the descriptor. Any other: -EADDRINUSE
  * when somebody has it, for another server could share it with us unseen. -1: nothing to hold. */
@@ -110,9 +88,22 @@ static int start_rings(struct gm_server_shared *shared)
     return gm_process_start_rings(runtime, &ops, &shared->rings);
 }
 
+/* The control thread, and what it is to watch. */
+static int start_control(struct gm_server_shared *shared)
+{
+    int rc = gm_control_start(shared->rings, &shared->control);
+    if (rc < 0) {
+        gm_log_fatal("cannot start the control thread", GM_ERRTEXT(gm_error_text(rc)));
+        return rc;
+    }
+    gm_certs_watch(&shared->certs);
+    gm_keys_watch(&shared->keys);
+    return 0;
+}
+
 static int start(struct gm_server_shared *shared)
 {
-    int rc = load_keys(shared);
+    int rc = gm_keys_load(&shared->keys, shared);
     if (rc >= 0)
         rc = gm_certs_load(&shared->certs, shared);
     if (rc >= 0)
@@ -121,7 +112,7 @@ static int start(struct gm_server_shared *shared)
         rc = start_rings(shared);
     if (rc < 0)
         return rc;
-    rc = gm_certs_watch(&shared->certs);
+    rc = start_control(shared);
     if (rc < 0)
         gm_rings_stop(shared->rings);
     return rc;
@@ -162,7 +153,7 @@ static void run(struct gm_server_shared *shared, const sigset_t *signals)
                                         .cut = cut,
                                         .arg = shared,
                                     });
-    gm_certs_stop(&shared->certs);
+    gm_control_stop(shared->control);
     gm_rings_stop(shared->rings);
 }
 
@@ -175,9 +166,10 @@ static void release(struct gm_server_shared *shared)
         gm_registry_free(shared->registries[i]);
         free(shared->ring_contexts[i]);
     }
+    gm_control_free(shared->control);
     gm_certs_fini(&shared->certs);
+    gm_keys_fini(&shared->keys);
     gm_lanes_free(shared->lanes);
-    gm_keyset_free(shared->keys);
     free(shared->registries);
     free(shared->ports);
     free(shared->ring_contexts);

@@ -110,8 +110,7 @@ static void configure(struct sim_world *world)
     uint32_t lanes = world->ring_count < 4 ? world->ring_count : 4;
     world->shared = (struct gm_server_shared){
         .config = &world->config,
-        .keys = keys,
-        .rules = {keys, "gimlet"},
+        .keys = {.newest = keys},
         .lanes = gm_lanes_new(lanes),
         .ring_contexts = world->contexts,
         .ports = world->ports,

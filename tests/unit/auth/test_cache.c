@@ -35,7 +35,7 @@ static void start(const struct gm_token_cache_limits *limits)
 static void stop(void)
 {
     gm_token_cache_fini(&cache);
-    gm_keyset_free(keys);
+    gm_keyset_put(keys);
     free(memory);
 }
 
@@ -150,7 +150,7 @@ Test(cache, flush_forgets)
     cr_assert_eq(look(GM_AUDIENCE_CLIENT, FIXTURE_NOW), GM_TOKEN_MISS);
     cr_assert_eq(verify(GM_AUDIENCE_CLIENT, FIXTURE_NOW), 1);
     cr_expect_eq(answer.result, GM_JWT_OK);
-    gm_keyset_free(others);
+    gm_keyset_put(others);
     stop();
 }
 

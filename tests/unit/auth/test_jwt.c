@@ -160,7 +160,7 @@ Test(jwt, payloads)
         enum gm_jwt_result result = gm_jwt_verify(&rules, &query, &claims);
         cr_expect_eq(result, c->result, "%s: %s", c->what, gm_jwt_text(result));
     }
-    gm_keyset_free(keys);
+    gm_keyset_put(keys);
 }
 
 Test(jwt, claims_come_out)
@@ -189,7 +189,7 @@ Test(jwt, claims_come_out)
     cr_expect_eq(memcmp(claims.text + claims.services[1].offset, "y*", 2), 0);
     cr_expect_eq(memcmp(claims.text + claims.scopes[0].offset, "status", 6), 0);
     cr_expect_eq(memcmp(claims.text + claims.issuer.offset, "acme", 4), 0);
-    gm_keyset_free(keys);
+    gm_keyset_put(keys);
 }
 
 struct header_case {
@@ -233,7 +233,7 @@ Test(jwt, headers)
                      gm_jwt_text(result));
         cr_expect_eq(claims.rsa_operations, 0);
     }
-    gm_keyset_free(keys);
+    gm_keyset_put(keys);
 }
 
 /* kid, typ and crit are ignored. */
@@ -243,7 +243,7 @@ Test(jwt, extra_header_members)
     fixture_sign(key_a_private, 256, "{\"kid\":\"7\",\"crit\":[\"x\"],\"typ\":5,\"alg\":\"RS256\"}",
                  CLIENT_CLAIMS, token);
     cr_expect_eq(fixture_verify(keys, token, &claims), GM_JWT_OK);
-    gm_keyset_free(keys);
+    gm_keyset_put(keys);
 }
 
 Test(jwt, segments)
@@ -271,7 +271,7 @@ Test(jwt, segments)
     token[len] = '.';
     token[len + 1] = '\0';
     cr_expect_eq(fixture_verify(keys, token, &claims), GM_JWT_MALFORMED);
-    gm_keyset_free(keys);
+    gm_keyset_put(keys);
 }
 
 Test(jwt, lengths)
@@ -289,7 +289,7 @@ Test(jwt, lengths)
                                                              : GM_JWT_INVALID_SIGNATURE);
     query.token_len = GM_JWT_TOKEN_BYTES_MAX + 1;
     cr_expect_eq(gm_jwt_verify(&rules, &query, &claims), GM_JWT_MALFORMED);
-    gm_keyset_free(keys);
+    gm_keyset_put(keys);
 }
 
 Test(jwt, all_three_hashes_and_no_confusion_between_them)
@@ -305,7 +305,7 @@ Test(jwt, all_three_hashes_and_no_confusion_between_them)
                          named == signed_by ? GM_JWT_OK : GM_JWT_INVALID_SIGNATURE);
         }
     }
-    gm_keyset_free(keys);
+    gm_keyset_put(keys);
 }
 
 /* The check that scripts make: the last five characters replaced must be a wrong signature. */
@@ -315,7 +315,7 @@ Test(jwt, last_five_characters)
     size_t len = fixture_sign(key_a_private, 256, RS256_HEADER, CLIENT_CLAIMS, token);
     memcpy(token + len - 5, "XXXXX", 5);
     cr_expect_eq(fixture_verify(keys, token, &claims), GM_JWT_INVALID_SIGNATURE);
-    gm_keyset_free(keys);
+    gm_keyset_put(keys);
 }
 
 /* Any changed character of a good token is refused, whichever way; only unused trailing bits pass.
@@ -342,7 +342,7 @@ Test(jwt, tampered_at_every_position, .timeout = 60)
     cr_expect_eq(fixture_verify(keys, token, &claims), GM_JWT_OK);
     *last = alphabet[value ^ 0x10];
     cr_expect_eq(fixture_verify(keys, token, &claims), GM_JWT_INVALID_SIGNATURE);
-    gm_keyset_free(keys);
+    gm_keyset_put(keys);
 }
 
 Test(jwt, truncated_at_every_position)
@@ -357,7 +357,7 @@ Test(jwt, truncated_at_every_position)
         cr_assert_neq(gm_jwt_verify(&rules, &query, &claims), GM_JWT_OK, "%zu", cut);
         free(copy);
     }
-    gm_keyset_free(keys);
+    gm_keyset_put(keys);
 }
 
 Test(jwt, several_keys)
@@ -380,8 +380,8 @@ Test(jwt, several_keys)
     /* Expired by the first of three keys: called expired all the same. */
     fixture_sign(key_b_private, 256, RS256_HEADER, CLIENT_CLAIMS_OPEN ",\"exp\":5}", token);
     cr_expect_eq(fixture_verify(all, token, &claims), GM_JWT_EXPIRED);
-    gm_keyset_free(all);
-    gm_keyset_free(others);
+    gm_keyset_put(all);
+    gm_keyset_put(others);
 }
 
 /* signature + modulus is the same number to RSA, and must not be a second form of the same token.
@@ -415,7 +415,7 @@ Test(jwt, signature_not_below_the_modulus)
         cr_skip("no signature of this key leaves room for the modulus");
     cr_expect_eq(fixture_verify(keys, token, &claims), GM_JWT_INVALID_SIGNATURE);
     cr_expect_eq(claims.rsa_operations, 0);
-    gm_keyset_free(keys);
+    gm_keyset_put(keys);
 }
 
 /* A payload with `count` services of `len` characters. */
@@ -448,5 +448,5 @@ Test(jwt, limits)
         fixture_sign(key_a_private, 256, RS256_HEADER, payload, token);
         cr_expect_eq(fixture_verify(keys, token, &claims), cases[i].result, "case %zu", i);
     }
-    gm_keyset_free(keys);
+    gm_keyset_put(keys);
 }

@@ -47,12 +47,12 @@ Test(keyset, inline_text)
     cr_expect_geq(keys->keys[0].modulus[0], 0x80);
     cr_expect_eq(keys->keys[0].exponent_len, 3);
     cr_expect_eq(memcmp(keys->keys[0].exponent, "\x01\x00\x01", 3), 0);
-    gm_keyset_free(keys);
+    gm_keyset_put(keys);
 
     cr_assert_eq(gm_keyset_load_inline(&keys, "--token-public-key", "nonsense", &error), -EINVAL);
     cr_expect_null(keys);
     cr_expect_not_null(strstr(error.text, "--token-public-key"));
-    gm_keyset_free(NULL);
+    gm_keyset_put(NULL);
 }
 
 Test(keyset, rsa_4096_and_odd_wrapping)
@@ -139,7 +139,7 @@ Test(keyset, file)
     fixture_file(path, key_a_public);
     cr_assert_eq(gm_keyset_load_file(&keys, path, &error), 0);
     cr_expect_eq(keys->count, 1);
-    gm_keyset_free(keys);
+    gm_keyset_put(keys);
     unlink(path);
 
     cr_expect_eq(gm_keyset_load_file(&keys, path, &error), -ENOENT);
@@ -181,8 +181,8 @@ Test(keyset, directory_order_and_choice)
     cr_assert_eq(keys->count, 3);
     for (uint32_t i = 0; i < 3; i++)
         cr_expect_eq(memcmp(&keys->keys[i], &wanted->keys[i], sizeof(keys->keys[0])), 0, "%u", i);
-    gm_keyset_free(keys);
-    gm_keyset_free(wanted);
+    gm_keyset_put(keys);
+    gm_keyset_put(wanted);
 
     /* One bad file fails the whole load, by its name. */
     put(dir, "d.pem", "not a key");
@@ -206,7 +206,7 @@ Test(keyset, directory_follows_links_and_names_broken_ones)
     cr_assert_eq(symlink(target, path), 0);
     cr_assert_eq(gm_keyset_load_dir(&keys, dir, &error), 0, "%s", error.text);
     cr_expect_eq(keys->count, 1);
-    gm_keyset_free(keys);
+    gm_keyset_put(keys);
     unlink(target);
     cr_expect_eq(gm_keyset_load_dir(&keys, dir, &error), -ENOENT);
     cr_expect_not_null(strstr(error.text, "a.pem"));

@@ -25,7 +25,7 @@ Test(sign, loads_both_forms)
         cr_expect_eq(memcmp(&found, &wanted->keys[i], sizeof(found)), 0);
         gm_private_key_free(key);
     }
-    gm_keyset_free(wanted);
+    gm_keyset_put(wanted);
     gm_private_key_free(NULL);
 }
 
@@ -104,7 +104,7 @@ Test(sign, makes_a_key, .timeout = 60)
                  0);
     cr_expect_eq(fixture_verify(keys, token, &claims), GM_JWT_OK);
     gm_private_key_free(key);
-    gm_keyset_free(keys);
+    gm_keyset_put(keys);
 
     /* It is PKCS#8, and a second call does not lose it. */
     FILE *f = fopen(path, "r");

@@ -62,9 +62,10 @@ struct gm_rings_ops {
 };
 
 /* Starts `count` threads with a ring each and returns when all have run `init`. *out is owned by
- * the caller until gm_rings_join. On failure nothing is left running and `why` (at least 512 bytes)
- * holds the cause and the cure in words (sysctl, seccomp, memlock, old kernel). GM_IO_SIM: no
- * thread is started; the rings run when the simulation steps. */
+ * the caller until gm_rings_join; it is set before the first `init` runs, for rings take requests
+ * before this returns. On failure it is NULL, nothing is left running and `why` (at least 512
+ * bytes) holds the cause and the cure in words (sysctl, seccomp, memlock, old kernel). GM_IO_SIM:
+ * no thread is started; the rings run when the simulation steps. */
 int gm_rings_start(const struct gm_rings_config *config, const struct gm_rings_ops *ops,
                    struct gm_rings **out, char *why) GM_WARN_UNUSED;
 /* Any thread: asks every ring to end after its current turn. */

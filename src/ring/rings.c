@@ -413,15 +413,16 @@ static int start_once(const struct gm_rings_config *config, const struct gm_ring
     int r;
     bool opened = false, uring = false;
     struct gm_rings *rings = rings_new(config, ops, why, &r);
+    *out = rings;
     if (rings == NULL)
         return r;
     bool threads = rings->config.io != GM_IO_SIM;
     r = threads ? start_threads(rings, &opened) : begin_all(rings);
     if (r == 0) {
         why[0] = '\0';
-        *out = rings;
         return 0;
     }
+    *out = NULL;
     memcpy(why, rings->why, GM_WHY_BYTES);
     if (!threads)
         end_all(rings);

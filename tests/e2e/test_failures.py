@@ -103,10 +103,10 @@ def test_a_refreshed_token_file_is_used(workshop, keys, tmp_path):
 
 def test_a_link_ends_when_its_token_does(workshop, keys, tmp_path):
     path = tmp_path / "token"
-    path.write_text(keys.agent("svc", "short", duration="3s"))
     backend, server = workshop.backend(), workshop.server()
+    path.write_text(keys.agent("svc", "short", duration="4s"))
     workshop.agent(server, {"svc": backend.url}, token_file=path, subject="short", wait=False)
-    server.wait_agents("svc")
+    server.wait_links(1)
     wait_until(lambda: server.health()["agents"].get("svc", 0) == 0, "the link ends with its token", 45)
     path.write_text(keys.agent("svc", "short", duration="1h"))
     server.wait_agents("svc")

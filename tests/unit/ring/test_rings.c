@@ -93,6 +93,29 @@ Test(rings, a_failing_init_stops_the_start)
     }
 }
 
+/* A ring may serve its first request before the starter runs again. */
+static int look_for_the_set(struct gm_ring *ring, void *arg)
+{
+    struct gm_rings **out = arg;
+    return *out == gm_ring_rings(ring) ? 0 : -ENOENT;
+}
+Test(rings, the_set_is_known_before_the_first_turn)
+{
+    char why[GM_WHY_BYTES];
+    struct gm_rings *rings = NULL;
+    struct gm_rings_ops ops = {.init = look_for_the_set, .arg = &rings};
+    for (enum gm_io io = GM_IO_URING; io <= GM_IO_EPOLL; io++) {
+        struct gm_rings_config config = {.io = io, .memory_bytes = MEMORY, .count = 2};
+        cr_assert_eq(gm_rings_start(&config, &ops, &rings, why), 0, "%s", why);
+        finish(rings);
+        rings = NULL;
+    }
+    struct gm_rings_ops failing = {.init = init_second_fails};
+    struct gm_rings_config config = {.io = GM_IO_EPOLL, .memory_bytes = MEMORY, .count = 2};
+    cr_assert_eq(gm_rings_start(&config, &failing, &rings, why), -ENOSPC);
+    cr_assert_null(rings);
+}
+
 Test(rings, raises_descriptor_limit)
 {
     struct rlimit limit;

@@ -74,6 +74,8 @@ struct gm_mux_ops {
      * now on. */
     void (*on_drain)(struct gm_mux *mux);
     void (*on_drain_ack)(struct gm_mux *mux);
+    /* A NOTE: JSON, not yet parsed, borrowed. */
+    void (*on_note)(struct gm_mux *mux, const uint8_t *json, size_t len);
     /* A block straddles the input: memory for `bytes` (<= GM_FRAME_BLOCK_MAX + prefix) on this
      * ring, with one reference, or NULL: the stream is reset with overload. At most one at a time.
      */
@@ -81,6 +83,9 @@ struct gm_mux_ops {
     /* A window wants to grow: `bytes` more reserved (true), or not. */
     bool (*reserve)(struct gm_mux *mux, uint32_t bytes);
 };
+
+/* NOTEs that may wait to be sent: a peer that takes none is told no more. */
+#define GM_MUX_NOTES_MAX 8u
 
 struct gm_mux_config {
     const struct gm_mux_ops *ops; /* borrowed for the mux's life; every entry set */
@@ -143,6 +148,8 @@ struct gm_mux {
     uint8_t role;           /* enum gm_mux_role */
     uint8_t unit_skip;      /* private: why the unit under way is skipped */
     uint8_t ping[GM_FRAME_PING_LEN], pong[GM_FRAME_PING_LEN];
+    uint8_t note_count;
+    gm_slice notes[GM_MUX_NOTES_MAX]; /* frames, oldest first */
 };
 
 /* Bytes that a table of so many slots takes. */
@@ -177,6 +184,11 @@ size_t gm_mux_pull(struct gm_mux *mux, struct gm_batch *batch, size_t bytes_max)
 
 /* PING with these bytes; a PING not yet pulled is replaced. */
 void gm_mux_ping(struct gm_mux *mux, const uint8_t opaque[GM_FRAME_PING_LEN]);
+/* NOTE: `json` begins with GM_MUX_HEAD_ROOM free bytes, is taken, and holds 1 to
+ * GM_FRAME_PAYLOAD_MAX bytes behind them. Notes arrive in order, between heads and DATA as they
+ * fall. Taken in every case. 0; -GM_E_LIMIT: GM_MUX_NOTES_MAX wait already; -GM_E_CLOSED: not up,
+ * or ended. */
+int gm_mux_note(struct gm_mux *mux, gm_slice json) GM_WARN_UNUSED;
 /* Announces the drain, behind all heads queued. gm_stream_open fails from now on. Again: ignored.
  */
 void gm_mux_drain(struct gm_mux *mux);

@@ -171,6 +171,8 @@ void gm_mux_abort(struct gm_mux *mux, uint16_t reason)
     if (mux->greeting.buf != NULL)
         gm_slice_put(mux->greeting);
     mux->greeting = (gm_slice){0};
+    for (; mux->note_count > 0; mux->note_count--)
+        gm_slice_put(mux->notes[mux->note_count - 1]);
     if (mux->gathered != NULL)
         gm_buf_put(mux->gathered);
     mux->gathered = NULL;
@@ -193,6 +195,22 @@ void gm_mux_greet(struct gm_mux *mux, gm_slice json)
     uint8_t type = mux->role == GM_MUX_SERVER ? GM_FRAME_HELLO : GM_FRAME_READY;
     gm_frame_put_header(json.data, type, 0, (uint16_t)(json.len - GM_MUX_HEAD_ROOM), 0);
     mux->greeting = json;
+}
+
+int gm_mux_note(struct gm_mux *mux, gm_slice json)
+{
+    GM_ASSERT(json.buf != NULL && json.len > GM_MUX_HEAD_ROOM &&
+              json.len <= GM_MUX_HEAD_ROOM + GM_FRAME_PAYLOAD_MAX);
+    int error = !gm_mux_is_up(mux)                    ? -GM_E_CLOSED
+                : mux->note_count == GM_MUX_NOTES_MAX ? -GM_E_LIMIT
+                                                      : 0;
+    if (error < 0) {
+        gm_slice_put(json);
+        return error;
+    }
+    gm_frame_put_header(json.data, GM_FRAME_NOTE, 0, (uint16_t)(json.len - GM_MUX_HEAD_ROOM), 0);
+    mux->notes[mux->note_count++] = json;
+    return 0;
 }
 
 void gm_mux_set_peer(struct gm_mux *mux, const struct gm_mux_peer *peer)

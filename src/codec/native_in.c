@@ -63,7 +63,7 @@ static int late(struct gm_mux *mux)
     return 0;
 }
 
-/* --- Blocks: HELLO, READY, OPEN, HEAD, TRAILERS. --- */
+/* --- Blocks: HELLO, READY, NOTE, OPEN, HEAD, TRAILERS. --- */
 
 static void drop_gathered(struct gm_mux *mux)
 {
@@ -78,11 +78,12 @@ static uint32_t prefix_of(uint8_t type)
     return type == GM_FRAME_OPEN ? GM_FRAME_OPEN_PREFIX_LEN : 0u;
 }
 
-/* The most a unit of this type may hold; greetings are bounded by their frame. */
+/* The most a unit of this type may hold; greetings and notes are bounded by their frame.
+ */
 static uint32_t block_max(const struct gm_mux *mux, uint8_t type)
 {
-    bool greeting = type == GM_FRAME_HELLO || type == GM_FRAME_READY;
-    return greeting ? GM_FRAME_PAYLOAD_MAX : mux->head_max + prefix_of(type);
+    bool single = type == GM_FRAME_HELLO || type == GM_FRAME_READY || type == GM_FRAME_NOTE;
+    return single ? GM_FRAME_PAYLOAD_MAX : mux->head_max + prefix_of(type);
 }
 
 /* Copies a piece of a block that straddles. Returns the reason for which it cannot be held,
@@ -152,6 +153,25 @@ static int feed_greeting(struct feed *feed)
     int error = mux->ops->on_hello(mux, block.data, block.len);
     drop_gathered(mux);
     return error < 0 ? protocol_fault(mux, "an unusable greeting") : 0;
+}
+
+/* A note that cannot be held is lost: whoever sent it repeats what matters. */
+static int feed_note(struct feed *feed)
+{
+    struct gm_mux *mux = feed->mux;
+    gm_slice block;
+    uint16_t reason = GM_REASON_NONE;
+    if ((feed->event->mark & GM_FRAME_FIRST) != 0)
+        mux->unit_skip = false;
+    if (!mux->unit_skip && collect(feed, &block, &reason) && block.len > 0)
+        mux->ops->on_note(mux, block.data, block.len);
+    if (reason != GM_REASON_NONE)
+        mux->unit_skip = true;
+    if (mux->unit_skip || (feed->event->mark & GM_FRAME_LAST) != 0)
+        drop_gathered(mux);
+    if ((feed->event->mark & GM_FRAME_LAST) != 0)
+        mux->unit_skip = false;
+    return 0;
 }
 
 /* --- The final frame of the peer. --- */
@@ -529,6 +549,8 @@ static int dispatch(struct feed *feed)
     case GM_FRAME_STOP:
     case GM_FRAME_CREDIT:
         return feed_stream_control(feed);
+    case GM_FRAME_NOTE:
+        return feed_note(feed);
     default:
         return feed_link_control(feed);
     }

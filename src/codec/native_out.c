@@ -1,9 +1,9 @@
 /* Native frames, outbound: the pull (frame/PROTOCOL.md sections 3 to 5). Owner: the link's ring.
  *
- * One pull walks the classes in order: greeting, link control, stream control, heads, drain, DATA
- * in turns. Each step appends whole frames or nothing, and stops the pull when the batch is full;
- * what is left stays where it was, for the next pull. Callbacks (on_pulled, on_closed) come after
- * the stream's own state and lists are settled, since they may queue more on any stream. */
+ * One pull walks the classes in order: greeting, link control, stream control, notes, heads, drain,
+ * DATA in turns. Each step appends whole frames or nothing, and stops the pull when the batch is
+ * full; what is left stays where it was, for the next pull. Callbacks (on_pulled, on_closed) come
+ * after the stream's own state and lists are settled, since they may queue more on any stream. */
 #include "codec/internal.h"
 
 #include <string.h>
@@ -110,6 +110,21 @@ static bool pull_drain(struct pull *pull)
 {
     return put_link(pull, MUX_DRAIN_ACK, GM_FRAME_DRAIN_ACK, NULL) &&
            put_link(pull, MUX_DRAIN, GM_FRAME_DRAIN, NULL);
+}
+
+static bool pull_notes(struct pull *pull)
+{
+    struct gm_mux *mux = pull->mux;
+    uint8_t sent = 0;
+    while (sent < mux->note_count && has_room(pull, mux->notes[sent].len) &&
+           gm_batch_fits(pull->batch, 0, 0))
+        append(pull->batch, mux->notes[sent++]);
+    if (sent == 0)
+        return mux->note_count == 0;
+    mux->stats.frames_out += sent;
+    mux->note_count = (uint8_t)(mux->note_count - sent);
+    memmove(mux->notes, mux->notes + sent, mux->note_count * sizeof mux->notes[0]);
+    return mux->note_count == 0;
 }
 
 /* --- Control frames of streams. --- */
@@ -320,7 +335,7 @@ bool gm_mux_ready(const struct gm_mux *mux)
     if ((mux->flags & MUX_GREET_SENT) == 0)
         return mux->greeting.len > 0;
     return (mux->flags & (MUX_PING | MUX_PONG | MUX_DRAIN | MUX_DRAIN_ACK)) != 0 ||
-           !gm_list_empty(&mux->control) || !gm_list_empty(&mux->heads) ||
+           mux->note_count > 0 || !gm_list_empty(&mux->control) || !gm_list_empty(&mux->heads) ||
            !gm_list_empty(&mux->closing) || mux->sched.ready_count > 0;
 }
 
@@ -333,8 +348,8 @@ size_t gm_mux_pull(struct gm_mux *mux, struct gm_batch *batch, size_t bytes_max)
     size_t before = batch->bytes;
     mux->flags |= MUX_BUSY;
     close_taken_back(mux);
-    if (pull_greeting(&pull) && pull_pings(&pull) && pull_control(&pull) && pull_heads(&pull) &&
-        pull_drain(&pull))
+    if (pull_greeting(&pull) && pull_pings(&pull) && pull_control(&pull) && pull_notes(&pull) &&
+        pull_heads(&pull) && pull_drain(&pull))
         pull_turns(&pull);
     mux->flags &= (uint16_t)~MUX_BUSY;
     return batch->bytes - before;

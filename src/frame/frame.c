@@ -41,6 +41,7 @@ static const struct type_rule rules[GM_FRAME_TYPE_COUNT] = {
     [GM_FRAME_PONG] = {"PONG", RULE_LINK | RULE_CONTROL, GM_FRAME_PING_LEN},
     [GM_FRAME_DRAIN] = {"DRAIN", RULE_LINK | RULE_CONTROL, 0},
     [GM_FRAME_DRAIN_ACK] = {"DRAIN_ACK", RULE_LINK | RULE_CONTROL, 0},
+    [GM_FRAME_NOTE] = {"NOTE", RULE_LINK, 0},
 };
 
 static bool type_known(uint8_t type)

@@ -47,6 +47,7 @@ enum gm_frame_type {
     GM_FRAME_PONG = 12,    /* the same 8 bytes */
     GM_FRAME_DRAIN = 13,   /* no payload */
     GM_FRAME_DRAIN_ACK = 14,
+    GM_FRAME_NOTE = 15, /* JSON: what the two ends tell each other beside the streams */
     GM_FRAME_TYPE_COUNT
 };
 

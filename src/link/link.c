@@ -736,44 +736,6 @@ int gm_link_mux_hello(struct gm_mux *mux, const uint8_t *json, size_t len)
     return 0;
 }
 
-void gm_link_mux_pong(struct gm_mux *mux, const uint8_t opaque[GM_FRAME_PING_LEN])
-{
-    struct gm_link *link = gm_link_of(mux);
-    uint64_t sent_ns, now_ns = gm_ring_now_ns(link_ring(link));
-    memcpy(&sent_ns, opaque, sizeof sent_ns);
-    /* The bytes are the peer's to choose: only a plausible time counts. */
-    if (sent_ns >= now_ns || now_ns - sent_ns >= GM_LINK_IDLE_SILENCE_NS)
-        return;
-    gm_mux_set_rtt(mux, now_ns - sent_ns);
-    if (link->ops->on_rtt != NULL)
-        link->ops->on_rtt(link);
-}
-
-void gm_link_mux_drain(struct gm_mux *mux)
-{
-    struct gm_link *link = gm_link_of(mux);
-    link->ops->on_drain(link);
-    gm_conn_kick(&link->conn);
-}
-
-void gm_link_mux_drain_ack(struct gm_mux *mux)
-{
-    struct gm_link *link = gm_link_of(mux);
-    link->drain_acked = true;
-    gm_conn_kick(&link->conn);
-}
-
-struct gm_buf *gm_link_mux_gather(struct gm_mux *mux, size_t bytes)
-{
-    return gm_ring_block(link_ring(gm_link_of(mux)),
-                         bytes <= GM_BLOCK_SMALL_BYTES ? GM_BLOCK_SMALL : GM_BLOCK_HEAD);
-}
-
-bool gm_link_mux_reserve(struct gm_mux *mux, uint32_t bytes)
-{
-    return gm_ring_reserve(link_ring(gm_link_of(mux)), bytes);
-}
-
 static const struct gm_conn_ops link_conn_ops = {
     .on_recv = link_recv,
     .on_recv_end = link_recv_end,

@@ -22,6 +22,7 @@
 /* A busy link measures its round trip so often: paths change, and windows follow them. */
 #define GM_LINK_MEASURE_NS  10000000000ull
 #define GM_LINK_GREETING_NS 10000000000ull
+#define GM_LINK_NOTE_MAX    (GM_FRAME_PAYLOAD_MAX - GM_MUX_HEAD_ROOM)
 
 struct gm_link;
 struct gm_link_ops {
@@ -34,6 +35,8 @@ struct gm_link_ops {
     void (*on_silent)(struct gm_link *link, bool silent);
     /* The round trip has been measured (mux.rtt_ns). May be NULL. */
     void (*on_rtt)(struct gm_link *link);
+    /* The peer says something beside the streams: JSON, not yet parsed, borrowed. May be NULL. */
+    void (*on_note)(struct gm_link *link, const char *json, size_t len);
     /* The link has ended; its streams have been told. `text` says why (borrowed). on_closed
      * follows. */
     void (*on_down)(struct gm_link *link, enum gm_reason_code reason, const char *text);
@@ -118,6 +121,10 @@ bool gm_link_is_up(const struct gm_link *link);
 /* Something was queued in the mux: it leaves in this turn's flush. Also tightens the liveness
  * deadline when streams have come. */
 void gm_link_kick(struct gm_link *link);
+/* Says something beside the streams: a JSON object with a "type", 1..GM_LINK_NOTE_MAX bytes,
+ * copied. The peer ignores a type that it does not know. 0; -GM_E_LIMIT: too long, or the peer
+ * takes none; -GM_E_CLOSED: not up; -GM_E_NOMEM: no block now. */
+int gm_link_note(struct gm_link *link, const char *json, size_t len) GM_WARN_UNUSED;
 /* Announces the drain; the link closes by itself when the peer has acknowledged and no stream is
  * left. */
 void gm_link_drain(struct gm_link *link);
@@ -133,6 +140,7 @@ int gm_link_mux_hello(struct gm_mux *mux, const uint8_t *json, size_t len);
 void gm_link_mux_pong(struct gm_mux *mux, const uint8_t opaque[GM_FRAME_PING_LEN]);
 void gm_link_mux_drain(struct gm_mux *mux);
 void gm_link_mux_drain_ack(struct gm_mux *mux);
+void gm_link_mux_note(struct gm_mux *mux, const uint8_t *json, size_t len);
 struct gm_buf *gm_link_mux_gather(struct gm_mux *mux, size_t bytes);
 bool gm_link_mux_reserve(struct gm_mux *mux, uint32_t bytes);
 

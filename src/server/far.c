@@ -250,6 +250,7 @@ const struct gm_mux_ops gm_far_mux_ops = {
     .on_pong = gm_link_mux_pong,
     .on_drain = gm_link_mux_drain,
     .on_drain_ack = gm_link_mux_drain_ack,
+    .on_note = gm_link_mux_note,
     .gather = gm_link_mux_gather,
     .reserve = gm_link_mux_reserve,
 };

@@ -163,6 +163,14 @@ static void on_drain(struct gm_mux *m)
 {
     (void)m;
 }
+static void on_note(struct gm_mux *m, const uint8_t *json, size_t len)
+{
+    REQUIRE(len > 0);
+    uint8_t copy[GM_FRAME_PAYLOAD_MAX];
+    memcpy(copy, json, len); /* all of it is there */
+    gm_slice echo = testbuf_block(GM_MUX_HEAD_ROOM, copy, (uint32_t)len, choose(2));
+    (void)!gm_mux_note(m, echo);
+}
 static struct gm_buf *on_gather(struct gm_mux *m, size_t bytes)
 {
     (void)m;
@@ -189,6 +197,7 @@ static const struct gm_mux_ops ops = {
     .on_pong = on_pong,
     .on_drain = on_drain,
     .on_drain_ack = on_drain,
+    .on_note = on_note,
     .gather = on_gather,
     .reserve = on_reserve,
 };

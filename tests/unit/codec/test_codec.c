@@ -79,6 +79,10 @@ static void on_drain_ack(struct gm_mux *m)
 {
     (void)m, TELL("drain_ack;");
 }
+static void on_note(struct gm_mux *m, const uint8_t *json, size_t len)
+{
+    (void)m, TELL("note %.*s;", (int)len, (const char *)json);
+}
 static struct gm_buf *on_gather(struct gm_mux *m, size_t bytes)
 {
     (void)m;
@@ -105,6 +109,7 @@ static const struct gm_mux_ops ops = {
     .on_pong = on_pong,
     .on_drain = on_drain,
     .on_drain_ack = on_drain_ack,
+    .on_note = on_note,
     .gather = on_gather,
     .reserve = on_reserve,
 };
@@ -194,6 +199,11 @@ static const char *pull(void)
     return text;
 }
 
+static int note(const char *text)
+{
+    return gm_mux_note(&mux, testbuf_block(GM_MUX_HEAD_ROOM, text, (uint32_t)strlen(text), false));
+}
+
 static void start(enum gm_mux_role role)
 {
     struct gm_mux_config config = {.ops = &ops,
@@ -207,7 +217,7 @@ static void start(enum gm_mux_role role)
     refuse_gather = refuse_hello = false;
     gm_seg_pool_init(&segs, seg_memory, sizeof seg_memory);
     gm_mux_init(&mux, &config);
-    cr_assert(!gm_mux_ready(&mux) && !gm_mux_is_up(&mux));
+    cr_assert(!gm_mux_ready(&mux) && !gm_mux_is_up(&mux) && note("{}") == -GM_E_CLOSED);
     if (role == GM_MUX_SERVER) {
         gm_mux_greet(&mux, testbuf_block(GM_MUX_HEAD_ROOM, "{}", 2, false));
         cr_assert_str_eq(pull(), "HELLO:0/2 ");
@@ -266,6 +276,52 @@ static int send_head(struct gm_stream *stream, uint16_t status, bool end)
     uint8_t block[6] = {2};
     gm_frame_set_u16(block + 2, status);
     return gm_stream_head(stream, testbuf_block(GM_MUX_HEAD_ROOM, block, 6, true), end);
+}
+
+/* --- Notes. --- */
+
+Test(codec, notes_go_in_order_behind_control_and_before_data, .init = agent, .fini = stop)
+{
+    cr_assert_eq(feed_open(1, 500, 1), 0);
+    cr_assert_eq(send_head(last, 200, false), 0);
+    cr_assert_eq(send_bytes(last, 5, false), 0);
+    cr_assert_eq(note("{\"a\":1}"), 0);
+    cr_assert_eq(note("{}"), 0);
+    gm_mux_ping(&mux, (const uint8_t *)"abcdefgh");
+    cr_assert_str_eq(pull(), "PING:0/8 NOTE:0/7 NOTE:0/2 HEAD:1/6 DATA:1/5 ");
+    cr_assert_eq(memcmp(out + 16, "\x0f\0\x07\0\0\0\0\0{\"a\":1}", 15), 0);
+}
+
+Test(codec, only_so_many_notes_wait, .init = server, .fini = stop)
+{
+    for (unsigned i = 0; i < GM_MUX_NOTES_MAX; i++)
+        cr_assert_eq(note("{}"), 0);
+    cr_assert_eq(note("{}"), -GM_E_LIMIT);
+    cr_assert_eq(pull_max(20, 8), 20); /* two fit */
+    cr_assert_eq(note("{1}"), 0);
+    cr_assert_eq(note("{2}"), 0);
+    cr_assert_eq(note("{3}"), -GM_E_LIMIT);
+    const char *left = pull();
+    cr_assert_str_eq(left + strlen(left) - strlen("NOTE:0/2 NOTE:0/3 NOTE:0/3 "),
+                     "NOTE:0/2 NOTE:0/3 NOTE:0/3 ");
+    cr_assert_eq(note("{}"), 0); /* not sent any more: released with the mux */
+}
+
+Test(codec, a_note_comes_whole_however_it_is_cut, .init = server, .fini = stop)
+{
+    static const char frame[] = "\x0f\0\x0c\0\0\0\0\0{\"type\":\"x\"}";
+    for (size_t cut = 1; cut < sizeof frame - 1; cut++) {
+        cr_assert_eq(feed(frame, cut), 0);
+        cr_assert_eq(feed(frame + cut, sizeof frame - 1 - cut), 0);
+        STORY("note {\"type\":\"x\"};");
+    }
+    refuse_gather = true; /* lost, and nothing else */
+    cr_assert_eq(feed(frame, 10), 0);
+    refuse_gather = false;
+    cr_assert_eq(feed(frame + 10, sizeof frame - 1 - 10), 0);
+    cr_assert_eq(feed_frame(GM_FRAME_NOTE, 0, 0, "", 0), 0);
+    STORY("");
+    cr_assert_lt(feed_frame(GM_FRAME_NOTE, 0, 3, "{}", 2), 0); /* of a stream */
 }
 
 /* --- An exchange. --- */

@@ -34,7 +34,7 @@ struct end {
     uint8_t *wire; /* what this end has sent and the other not yet read */
     size_t wire_len;
     uint32_t gathers_refused;
-    int hellos, drains, drain_acks, pongs;
+    int hellos, drains, drain_acks, pongs, notes, noted;
 };
 
 struct world {
@@ -241,6 +241,11 @@ static void on_drain_ack(struct gm_mux *mux)
 {
     w->ends[side_of(mux)].drain_acks++;
 }
+static void on_note(struct gm_mux *mux, const uint8_t *json, size_t len)
+{
+    CHECK(len > 0 && len <= GM_FRAME_PAYLOAD_MAX && json[0] == 'n' && json[len - 1] == 'n');
+    w->ends[side_of(mux)].notes++;
+}
 static struct gm_buf *on_gather(struct gm_mux *mux, size_t bytes)
 {
     CHECK(bytes <= GM_FRAME_BLOCK_MAX + GM_FRAME_OPEN_PREFIX_LEN);
@@ -268,6 +273,7 @@ static const struct gm_mux_ops ops = {
     .on_pong = on_pong,
     .on_drain = on_drain,
     .on_drain_ack = on_drain_ack,
+    .on_note = on_note,
     .gather = on_gather,
     .reserve = on_reserve,
 };
@@ -392,6 +398,14 @@ static void do_drain(struct half *half)
     gm_chain_consume(&half->held, &w->held_segs, n);
     if (!half->got_reset)
         gm_stream_drained(half->stream, n, w->now_ns);
+}
+
+static void send_note(struct end *end)
+{
+    static char text[3000];
+    memset(text, 'n', sizeof text);
+    gm_slice json = testbuf_block(GM_MUX_HEAD_ROOM, text, 1 + below(sizeof text), below(2));
+    end->noted += gm_mux_note(&end->mux, json) == 0;
 }
 
 static void do_pull(int side)
@@ -558,8 +572,10 @@ static void step(void)
             gm_stream_grant(half->stream, below(9000));
         break;
     case 11:
-        if (below(8) == 0)
+        if (below(8) == 0) {
             gm_mux_ping(&w->ends[side].mux, (const uint8_t *)"12345678");
+            send_note(&w->ends[side]);
+        }
         break;
     case 12:
     case 13:
@@ -635,6 +651,8 @@ static void run(uint64_t seed)
         for (int side = 0; side < 2; side++) {
             gm_mux_abort(&w->ends[side].mux, 0);
             CHECK(w->ends[side].hellos == 1);
+            CHECK(w->ends[side].notes <= w->ends[!side].noted);
+            CHECK(w->stingy || w->ends[side].notes == w->ends[!side].noted);
         }
     }
     for (uint32_t uid = 0; uid < w->pairs; uid++) {

@@ -8,6 +8,7 @@
 #define GM_CLIENT_POOL_H
 
 #include "base/counter.h"
+#include "client/fields.h"
 #include "client/target.h"
 #include "control/control.h"
 #include "net/tls.h"
@@ -48,6 +49,9 @@ struct gm_backend_config {
     struct gm_tls_client *tls;      /* NULL: plaintext. Borrowed, like the next two */
     struct gm_tls_room *room;
     const char *tls_name; /* whom the backend's certificate must be for */
+    /* What we set in each request; NULL: nothing. Borrowed; the ring's owner may put another set in
+     * its place at any time. */
+    const struct gm_client_fields *fields;
     uint64_t connect_timeout_ns;
     uint64_t idle_timeout_ns;   /* 0: no connection is kept */
     uint64_t header_timeout_ns; /* 0: none */

@@ -15,12 +15,16 @@ static struct gm_http_span span_of(const char *p, size_t len)
     return (struct gm_http_span){p, len};
 }
 
-static void write_fields(struct gm_http_out *out, struct gm_head_fields fields)
+/* What came with the request, but for what we set ourselves (`ours` may be NULL). */
+static void write_fields(struct gm_http_out *out, struct gm_head_fields fields,
+                         const struct gm_client_fields *ours)
 {
     struct gm_head_field field;
-    while (gm_head_next(&fields, &field))
-        gm_http_write_field(out, span_of(field.name, field.name_len),
-                            span_of(field.value, field.value_len));
+    while (gm_head_next(&fields, &field)) {
+        struct gm_http_span name = span_of(field.name, field.name_len);
+        if (ours == NULL || !gm_client_fields_name(ours, name))
+            gm_http_write_field(out, name, span_of(field.value, field.value_len));
+    }
 }
 
 static void write_framing(struct gm_http_out *out, const struct gm_call *call,
@@ -43,6 +47,7 @@ static void write_framing(struct gm_http_out *out, const struct gm_call *call,
 static void write_head(struct gm_call *call)
 {
     const struct gm_target *target = call->pool->config.target;
+    const struct gm_client_fields *ours = call->pool->config.fields;
     struct gm_conn *conn = &call->backend->conn;
     struct gm_head_request head;
     int rc = gm_head_read_request(call->block.data, call->block.len, &head);
@@ -56,14 +61,20 @@ static void write_head(struct gm_call *call)
     gm_http_out_init(&out, place, need);
     gm_http_write_request_line(&out, span_of(head.method, head.method_len), target->prefix,
                                span_of(head.target, head.target_len), 1);
-    gm_http_write_field(&out, GM_HTTP_LIT("Host"),
-                        head.authority_len > 0 ? span_of(head.authority, head.authority_len)
-                                               : target->authority);
-    write_fields(&out, head.fields);
+    if (ours == NULL || !ours->host)
+        gm_http_write_field(&out, GM_HTTP_LIT("Host"),
+                            head.authority_len > 0 ? span_of(head.authority, head.authority_len)
+                                                   : target->authority);
+    write_fields(&out, head.fields, ours);
     write_framing(&out, call, &head);
-    gm_http_write_end(&out);
+    if (ours == NULL)
+        gm_http_write_end(&out);
     GM_ASSERT(out.error == 0); /* a checked block, and an upper bound of room */
     gm_conn_commit(conn, out.len);
+    if (ours == NULL)
+        return;
+    gm_conn_write(conn, ours->text, ours->len);
+    gm_conn_write(conn, "\r\n", 2);
 }
 
 /* ---- Body ---- */
@@ -130,7 +141,7 @@ static void write_trailers(struct gm_call *call, gm_slice block)
     struct gm_http_out out;
     gm_http_out_init(&out, place, need);
     gm_http_write_raw(&out, GM_HTTP_LIT(GM_HTTP_CHUNK_LAST));
-    write_fields(&out, fields);
+    write_fields(&out, fields, call->pool->config.fields);
     gm_http_write_end(&out);
     GM_ASSERT(out.error == 0);
     gm_conn_commit(conn, out.len);

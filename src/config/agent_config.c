@@ -9,9 +9,8 @@
 #include <string.h>
 #include <strings.h>
 
-#include "config/config.h"
+#include "config/agent_service.h"
 #include "config/runtime_options.h"
-#include "config/suggest.h"
 
 #define FIELD(name) offsetof(struct gm_agent_config, name)
 
@@ -30,126 +29,6 @@ static const char *check_server_url(const char *value)
     return rest[0] != '\0' && rest[0] != '/' ? NULL : "is not a ws:// or wss:// URL";
 }
 
-/* The target's own grammar is http/target.h's business; here only what it can be at all. */
-static const char *check_target(const char *value)
-{
-    if (starts_with(value, "unix:"))
-        return value[5] == '/' ? NULL : "is not a socket path: unix:/path is expected";
-    const char *host = starts_with(value, "https://")  ? value + 8
-                       : starts_with(value, "http://") ? value + 7
-                                                       : value;
-    if (host == value && strstr(value, "://") != NULL)
-        return "is not a target: http://host[:port][/prefix], https://... or unix:/path is "
-               "expected";
-    return *host != '\0' && *host != '/' && *host != ':' ? NULL : "names no host";
-}
-
-/* ---- --service ---- */
-
-enum service_key {
-    TOKEN_FILE,
-    CA_FILE,
-    CRL_FILE,
-    SERVER_NAME,
-    CLIENT_CERT,
-    CLIENT_KEY,
-    INSECURE,
-    KEYS
-};
-
-static const struct {
-    const char *name, *empty, *twice;
-} service_keys[KEYS] = {
-    [TOKEN_FILE] = {"token-file", "has an empty token-file", "names token-file twice"},
-    [CA_FILE] = {"ca-file", "has an empty ca-file", "names ca-file twice"},
-    [CRL_FILE] = {"crl-file", "has an empty crl-file", "names crl-file twice"},
-    [SERVER_NAME] = {"server-name", "has an empty server-name", "names server-name twice"},
-    [CLIENT_CERT] = {"client-cert", "has an empty client-cert", "names client-cert twice"},
-    [CLIENT_KEY] = {"client-key", "has an empty client-key", "names client-key twice"},
-    [INSECURE] = {"insecure-skip-verify", NULL, "names insecure-skip-verify twice"},
-};
-
-/* NAME=TARGET[,KEY=VALUE...], taken apart: spans of the text. */
-struct service_text {
-    const char *target;
-    size_t name_len, target_len;
-    struct {
-        const char *text; /* NULL: not given */
-        size_t len;
-    } values[KEYS];
-};
-
-/* The key that begins here, or KEYS. A comma in a URL or a file name is followed by none. */
-static enum service_key key_at(const char *text, const char **wrong)
-{
-    char word[GM_SUGGEST_WORD_MAX];
-    size_t len = strcspn(text, "=,");
-    if (len >= sizeof word)
-        return KEYS;
-    memcpy(word, text, len);
-    word[len] = '\0';
-    for (unsigned key = 0; key < KEYS; key++) {
-        if (strcmp(word, service_keys[key].name) != 0)
-            continue;
-        if ((text[len] == '=') == (key != INSECURE))
-            return (enum service_key)key;
-        *wrong = key == INSECURE ? "gives insecure-skip-verify a value: it stands alone"
-                                 : "has a key without a value";
-        return KEYS;
-    }
-    for (unsigned key = 0; key < KEYS; key++) {
-        if (gm_suggest_is_slip(word, service_keys[key].name))
-            *wrong = "has a misspelt key; there are token-file, ca-file, crl-file, server-name, "
-                     "client-cert, client-key and insecure-skip-verify";
-    }
-    return KEYS;
-}
-
-/* NULL, or what is wrong. */
-static const char *split_options(struct service_text *out)
-{
-    const char *wrong = NULL, *begin = out->target;
-    size_t *len = &out->target_len;
-    for (const char *comma = strchr(begin, ','); comma != NULL; comma = strchr(comma + 1, ',')) {
-        enum service_key key = key_at(comma + 1, &wrong);
-        if (wrong != NULL)
-            return wrong;
-        if (key == KEYS)
-            continue;
-        if (out->values[key].text != NULL)
-            return service_keys[key].twice;
-        *len = (size_t)(comma - begin);
-        begin = comma + 1 + strlen(service_keys[key].name) + (key != INSECURE ? 1 : 0);
-        out->values[key].text = begin;
-        len = &out->values[key].len;
-    }
-    *len = strlen(begin);
-    for (unsigned key = 0; key < KEYS; key++) {
-        bool empty = out->values[key].text != NULL && out->values[key].len == 0;
-        if (empty && key != INSECURE)
-            return service_keys[key].empty;
-    }
-    return NULL;
-}
-
-static const char *split_service(const char *value, struct service_text *out)
-{
-    const char *equals = strchr(value, '=');
-    if (equals == NULL || equals == value || equals[1] == '\0' || equals[1] == ',')
-        return "is not of the form NAME=TARGET[,token-file=FILE,...]";
-    *out = (struct service_text){.target = equals + 1, .name_len = (size_t)(equals - value)};
-    if (memchr(value, '/', out->name_len) != NULL)
-        return "has a / in its service name";
-    return split_options(out);
-}
-
-static const char *check_service(const char *value)
-{
-    struct service_text text;
-    const char *wrong = split_service(value, &text);
-    return wrong != NULL ? wrong : check_target(text.target);
-}
-
 static const struct gm_option options[] = {
     {.flag = "server-url",
      .argument = "URL",
@@ -165,7 +44,7 @@ static const struct gm_option options[] = {
      .help =
          "The backend of a single service: http://host[:port][/prefix], https://... or unix:/path. "
          "The token says which service it is",
-     .check = check_target,
+     .check = gm_agent_check_target,
      .flags = GM_OPTION_TRIM,
      .offset = FIELD(target_url)},
     {.flag = "service",
@@ -173,9 +52,11 @@ static const struct gm_option options[] = {
      .help = "A service and its backend, instead of --target-url. Without token-file it uses "
              "--token-file or --token, which only one service can. For an https:// backend also "
              "ca-file=FILE, crl-file=FILE, server-name=NAME, client-cert=FILE, client-key=FILE, "
-             "insecure-skip-verify",
+             "insecure-skip-verify. backend-header=NAME:VALUE and health-check-path=PATH, "
+             "health-check-interval=DURATION and so on stand before the options of these names",
      .kind = GM_OPTION_REPEAT,
-     .check = check_service,
+     .secret = "backend-header=",
+     .check = gm_agent_check_service,
      .offset = FIELD(service_options)},
     {.flag = "token-file",
      .argument = "FILE",
@@ -249,10 +130,67 @@ static const struct gm_option options[] = {
      .help = "Take any certificate of the backend's. For trials only",
      .kind = GM_OPTION_SWITCH,
      .offset = FIELD(backend_tls.insecure)},
+    {.flag = "backend-header",
+     .argument = "NAME:VALUE",
+     .group = "Backend",
+     .help = "A field set in every request to the backend, an API key for example, instead of the "
+             "client's of that name. NAME:@FILE reads the value from a file, again when it "
+             "changes. In the variable one a line",
+     .kind = GM_OPTION_REPEAT,
+     .check = gm_agent_check_header,
+     .flags = GM_OPTION_SECRET | GM_OPTION_LINES,
+     .offset = FIELD(header_options)},
+    {.flag = "health-check-path",
+     .argument = "PATH",
+     .shown = "off",
+     .help = "GET this path of the backend now and then; while it fails the server sends no "
+             "requests here. A path in --target-url is not put in front of it",
+     .check = gm_agent_check_health_path,
+     .flags = GM_OPTION_TRIM,
+     .offset = FIELD(health.path)},
+    {.flag = "health-check-interval",
+     .argument = "DURATION",
+     .fallback = "5s",
+     .help = "From the beginning of a check to that of the next",
+     .kind = GM_OPTION_DURATION,
+     .offset = FIELD(health.interval_ns),
+     .min = GM_CONFIG_HEALTH_TIME_MIN,
+     .max = GM_CONFIG_HEALTH_TIME_MAX},
+    {.flag = "health-check-timeout",
+     .argument = "DURATION",
+     .fallback = "3s",
+     .help = "A check that takes longer has failed",
+     .kind = GM_OPTION_DURATION,
+     .offset = FIELD(health.timeout_ns),
+     .min = GM_CONFIG_HEALTH_TIME_MIN,
+     .max = GM_CONFIG_HEALTH_TIME_MAX},
+    {.flag = "health-check-codes",
+     .argument = "LIST",
+     .fallback = "200-299",
+     .help = "Status codes of a healthy backend, with commas between",
+     .check = gm_agent_check_health_codes,
+     .flags = GM_OPTION_TRIM,
+     .offset = FIELD(health.codes_text)},
+    {.flag = "health-check-failure-threshold",
+     .argument = "N",
+     .fallback = "2",
+     .help = "Failures in a row after which the backend counts as unhealthy",
+     .kind = GM_OPTION_INTEGER,
+     .offset = FIELD(health.failure_threshold),
+     .min = 1,
+     .max = GM_CONFIG_HEALTH_THRESHOLD_MAX},
+    {.flag = "health-check-success-threshold",
+     .argument = "N",
+     .fallback = "1",
+     .help = "Successes in a row after which it counts as healthy",
+     .kind = GM_OPTION_INTEGER,
+     .offset = FIELD(health.success_threshold),
+     .min = 1,
+     .max = GM_CONFIG_HEALTH_THRESHOLD_MAX},
     {.flag = "metrics-port",
      .argument = "PORT",
      .shown = "off",
-     .group = "Metrics",
+     .group = "Metrics and health",
      .help = "Port for /debug/counters",
      .kind = GM_OPTION_PORT,
      .flags = GM_OPTION_OFF,
@@ -357,52 +295,6 @@ static enum gm_option_result no_token(const char *service, struct gm_option_cont
                             service != NULL ? ", or its token-file=" : "");
 }
 
-/* `host:port` was enough for version 0.0.x: it is completed. NULL when memory is out. */
-static const char *full_target(struct gm_arena *arena, const char *text, size_t len)
-{
-    bool complete =
-        starts_with(text, "http://") || starts_with(text, "https://") || starts_with(text, "unix:");
-    const char *prefix = complete ? "" : "http://";
-    size_t prefix_len = strlen(prefix);
-    char *target = gm_arena_alloc(arena, prefix_len + len + 1);
-    if (target != NULL) {
-        memcpy(target, prefix, prefix_len);
-        memcpy(target + prefix_len, text, len);
-    }
-    return target;
-}
-
-static const char *value_of(struct gm_arena *arena, const struct service_text *text,
-                            enum service_key key, int *rc)
-{
-    if (text->values[key].text == NULL)
-        return NULL;
-    const char *copy = gm_arena_text(arena, text->values[key].text, text->values[key].len);
-    *rc = copy == NULL ? -ENOMEM : *rc;
-    return copy;
-}
-
-/* An item that has been checked. Returns 0 or -ENOMEM. */
-static int take_service(struct gm_arena *arena, const char *item, struct gm_agent_service *service)
-{
-    struct service_text text;
-    if (split_service(item, &text) != NULL)
-        return -ENOMEM;
-    int rc = 0;
-    *service = (struct gm_agent_service){
-        .name = gm_arena_text(arena, item, text.name_len),
-        .target = full_target(arena, text.target, text.target_len),
-        .token_file = value_of(arena, &text, TOKEN_FILE, &rc),
-        .tls = {.ca_file = value_of(arena, &text, CA_FILE, &rc),
-                .crl_file = value_of(arena, &text, CRL_FILE, &rc),
-                .server_name = value_of(arena, &text, SERVER_NAME, &rc),
-                .client_cert = value_of(arena, &text, CLIENT_CERT, &rc),
-                .client_key = value_of(arena, &text, CLIENT_KEY, &rc),
-                .insecure = text.values[INSECURE].text != NULL},
-    };
-    return service->name != NULL && service->target != NULL ? rc : -ENOMEM;
-}
-
 static bool has_tls(const struct gm_agent_tls *tls)
 {
     return tls->ca_file != NULL || tls->crl_file != NULL || tls->server_name != NULL ||
@@ -465,7 +357,7 @@ static enum gm_option_result single_service(struct gm_agent_config *config,
     struct gm_agent_service *service = gm_arena_alloc(&config->arena, sizeof *service);
     if (service == NULL)
         return no_memory(context);
-    service->target = full_target(&config->arena, target, strlen(target));
+    service->target = gm_agent_full_target(&config->arena, target, strlen(target));
     if (service->target == NULL)
         return no_memory(context);
     service->tls = config->backend_tls;
@@ -485,14 +377,14 @@ static enum gm_option_result many_services(struct gm_agent_config *config,
     if (has_tls(&config->backend_tls))
         return gm_option_refuse(&gm_agent_program, context, 2,
                                 "the --backend-* options are for --target-url: a --service has its "
-                                "own, %s,ca-file=FILE",
-                                list->items[0]);
+                                "own, %.*s,ca-file=FILE",
+                                (int)strcspn(list->items[0], ","), list->items[0]);
     config->services = gm_arena_alloc(&config->arena, list->count * sizeof *config->services);
     if (config->services == NULL)
         return no_memory(context);
     for (size_t i = 0; i < list->count; i++) {
         struct gm_agent_service *service = &config->services[i];
-        if (take_service(&config->arena, list->items[i], service) < 0)
+        if (gm_agent_take_service(&config->arena, list->items[i], service) < 0)
             return no_memory(context);
         for (size_t j = 0; j < i; j++) {
             if (strcmp(config->services[j].name, service->name) == 0)
@@ -528,6 +420,22 @@ static enum gm_option_result give_tokens(struct gm_agent_config *config,
     return GM_OPTIONS_READY;
 }
 
+static enum gm_option_result inherit(struct gm_agent_config *config,
+                                     struct gm_option_context *context)
+{
+    for (size_t i = 0; i < config->service_count; i++) {
+        int rc = gm_agent_inherit(&config->arena, &config->header_options, &config->health,
+                                  &config->services[i]);
+        if (rc == -E2BIG)
+            return gm_option_refuse(&gm_agent_program, context, 2,
+                                    "--backend-header: more than %u fields for one service",
+                                    GM_AGENT_HEADERS_MAX);
+        if (rc < 0)
+            return no_memory(context);
+    }
+    return GM_OPTIONS_READY;
+}
+
 static enum gm_option_result complete(struct gm_agent_config *config,
                                       struct gm_option_context *context)
 {
@@ -537,6 +445,8 @@ static enum gm_option_result complete(struct gm_agent_config *config,
     enum gm_option_result result = config->service_options.count > 0
                                        ? many_services(config, context)
                                        : single_service(config, context);
+    if (result == GM_OPTIONS_READY)
+        result = inherit(config, context);
     if (result == GM_OPTIONS_READY)
         result = complete_tls(config, context);
     if (result == GM_OPTIONS_READY)

@@ -14,6 +14,7 @@
 
 #include "base/log.h"
 #include "config/cidr.h"
+#include "config/codes.h"
 #include "config/option.h"
 #include "config/proxy.h"
 
@@ -99,6 +100,25 @@ struct gm_agent_tls {
     bool insecure;                        /* nobody is checked; without ca_file, crl_file */
 };
 
+/* Fields of one service that are set in its requests. */
+#define GM_AGENT_HEADERS_MAX 16u
+
+/* A field of every request to a backend; one of `value` and `file` is NULL. */
+struct gm_agent_header {
+    const char *name;
+    const char *value; /* a secret: not for the log */
+    const char *file;  /* holds the value */
+};
+
+/* How a backend's health is checked. */
+struct gm_agent_health {
+    const char *path; /* NULL: not at all */
+    const char *codes_text;
+    struct gm_codes codes; /* what a healthy one answers; of a service only */
+    uint64_t interval_ns, timeout_ns;
+    int64_t failure_threshold, success_threshold; /* in a row, at least 1 */
+};
+
 /* One service of an agent. */
 struct gm_agent_service {
     const char *name;   /* NULL in the single-service form: the token says which service it is */
@@ -107,6 +127,9 @@ struct gm_agent_service {
     struct gm_agent_tls tls; /* only with https:// */
     const char *token_file;  /* NULL = use `token` */
     const char *token;       /* NULL = use `token_file`; one of the two is set */
+    struct gm_agent_header *headers;
+    size_t header_count;
+    struct gm_agent_health health;
 };
 
 struct gm_agent_config {
@@ -129,7 +152,8 @@ struct gm_agent_config {
     struct gm_arena arena;
 
     /* Raw options behind `services`; of no use to others. */
-    struct gm_option_list service_options;
+    struct gm_option_list service_options, header_options;
+    struct gm_agent_health health;
     struct gm_agent_tls backend_tls;
     const char *target_url, *token_file, *token;
 };

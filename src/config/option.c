@@ -86,8 +86,13 @@ static const char *echo(const struct gm_option *option, const char *value, char 
 {
     if ((option->flags & GM_OPTION_SECRET) != 0)
         return "the value";
+    const char *secret = option->secret == NULL ? NULL : strstr(value, option->secret);
     size_t len = strnlen(value, ECHO_MAX + 1);
     size_t shown = len > ECHO_MAX ? ECHO_MAX : len;
+    if (secret != NULL && (size_t)(secret - value) + strlen(option->secret) < shown) {
+        shown = (size_t)(secret - value) + strlen(option->secret);
+        len = ECHO_MAX + 1;
+    }
     buf[0] = '"';
     for (size_t i = 0; i < shown; i++)
         buf[i + 1] = isprint((unsigned char)value[i]) ? value[i] : '?';
@@ -154,13 +159,19 @@ static int append(struct parser *parser, size_t offset, const char *text, size_t
     return 0;
 }
 
+/* What stands between the items of a variable. */
+static const char *separators(const struct gm_option *option)
+{
+    return (option->flags & GM_OPTION_LINES) != 0 ? "\r\n" : " \t\r\n";
+}
+
 /* One more item of a repeatable option, judged at once. */
 static int append_item(struct parser *parser, const struct gm_option *option, const char *source,
                        const char *text)
 {
     char buf[ECHO_MAX + 8];
     const struct gm_option_list *list = field_of(parser, option->offset);
-    size_t len = strcspn(text, source[0] == '-' ? "" : " \t\r\n");
+    size_t len = strcspn(text, source[0] == '-' ? "" : separators(option));
     if (list->count == GM_OPTION_LIST_MAX)
         return REFUSE(parser, "%s: more than %u values", source, GM_OPTION_LIST_MAX);
     if (len > GM_OPTION_VALUE_MAX)
@@ -289,7 +300,7 @@ static int append_items(struct parser *parser, const struct gm_option *option,
         int rc = append_item(parser, option, given->source, item);
         if (rc < 0)
             return rc;
-        item += strcspn(item, " \t\r\n");
+        item += strcspn(item, separators(option));
         item += strspn(item, " \t\r\n");
     }
     return 0;

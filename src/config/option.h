@@ -40,6 +40,7 @@ enum {
     GM_OPTION_REQUIRED = 1u << 3,      /* must be given */
     GM_OPTION_OFF = 1u << 4,           /* a port may be "off": -1 */
     GM_OPTION_SECRET = 1u << 5,        /* the value is not repeated in a refusal */
+    GM_OPTION_LINES = 1u << 6,         /* a REPEAT's variable is split at line ends alone */
 };
 
 /* Items of a REPEAT option or of positional arguments. `items` and its texts live in the arena. */
@@ -63,6 +64,7 @@ struct gm_option {
     const char *group;    /* heading; set on the first option of each group */
     const char *help;     /* one or two short sentences without final stop */
     const char *env_also; /* a second variable, read after the first; NULL = none */
+    const char *secret;   /* a refusal repeats a value up to the end of this text; NULL = all */
     const struct gm_option_choice *choices;
     /* Judges a TEXT or an item of a REPEAT: NULL = good, or what is wrong ("is not a ws:// URL").
      */

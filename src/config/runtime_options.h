@@ -19,6 +19,11 @@
 /* Concurrent requests: more than a process may hold descriptors, and still a signed 32-bit number.
  */
 #define GM_CONFIG_REQUESTS_MAX INT64_C(1000000000)
+/* Health checks: more often than ten times a second is a load, less than daily no check, and nobody
+ * counts to a thousand. */
+#define GM_CONFIG_HEALTH_TIME_MIN      (GM_SECONDS(1) / 10)
+#define GM_CONFIG_HEALTH_TIME_MAX      GM_SECONDS(86400)
+#define GM_CONFIG_HEALTH_THRESHOLD_MAX 1000
 /* One ring's memory: below 4 MiB its buffer pools do not fit; 64 GiB is a whole machine. */
 #define GM_CONFIG_RING_MEMORY_MIN GM_MIB(8)
 #define GM_CONFIG_RING_MEMORY_MAX GM_GIB(64)

@@ -358,7 +358,8 @@ static void do_ask(void *arg)
     struct world *world = work->world;
     const struct ask *ask = work->ask;
     struct owner *owner = &world->owner;
-    struct gm_buf *buf = gm_ring_block(world->ring, GM_BLOCK_SMALL);
+    bool large = ask->fields != NULL && strlen(ask->fields) > GM_BLOCK_SMALL_BYTES / 2;
+    struct gm_buf *buf = gm_ring_block(world->ring, large ? GM_BLOCK_HEAD : GM_BLOCK_SMALL);
     struct gm_head_writer writer;
     struct gm_head_request head = {.method = ask->method,
                                    .method_len = (uint8_t)strlen(ask->method),

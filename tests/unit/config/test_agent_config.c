@@ -168,6 +168,71 @@ Test(agent_config, tls_to_backends)
     finish();
 }
 
+Test(agent_config, health_checks)
+{
+    cr_assert_eq(load(WORDS("--token=t"), NULL), GM_OPTIONS_READY);
+    cr_assert_null(config.services[0].health.path);
+    finish();
+    char path[] = "GIMLET_AGENT_HEALTH_CHECK_PATH=/health";
+    cr_assert_eq(load(WORDS("--token=t"), (char *[]){path, NULL}), GM_OPTIONS_READY);
+    const struct gm_agent_health *health = &config.services[0].health;
+    cr_assert_str_eq(health->path, "/health");
+    cr_assert(health->interval_ns == 5000 * MS && health->timeout_ns == 3000 * MS);
+    cr_assert(health->failure_threshold == 2 && health->success_threshold == 1);
+    cr_assert(gm_codes_has(&health->codes, 299) && !gm_codes_has(&health->codes, 300));
+    finish();
+    cr_assert_eq(load(WORDS("--health-check-path=/all", "--health-check-interval=1s",
+                            "--service=a=h:1,health-check-path=/own,token-file=/t,"
+                            "health-check-codes=200,204,health-check-failure-threshold=7",
+                            "--service=b=h:2,token-file=/t",
+                            "--service=c=h:3,token-file=/t,health-check-path=off"),
+                      NULL),
+                 GM_OPTIONS_READY, "%s", capture.err);
+    health = &config.services[0].health;
+    cr_assert_str_eq(health->path, "/own");
+    cr_assert(gm_codes_has(&health->codes, 204) && !gm_codes_has(&health->codes, 201));
+    cr_assert(health->failure_threshold == 7 && health->success_threshold == 1);
+    cr_assert_eq(health->interval_ns, 1000 * MS);
+    cr_assert_str_eq(config.services[1].health.path, "/all");
+    cr_assert_null(config.services[2].health.path);
+    finish();
+}
+
+static void expect_header(size_t service, size_t i, const char *name, const char *value,
+                          const char *file)
+{
+    const struct gm_agent_header *header = &config.services[service].headers[i];
+    cr_assert(i < config.services[service].header_count);
+    cr_assert_str_eq(header->name, name);
+    cr_assert(value == NULL ? header->value == NULL : strcmp(header->value, value) == 0);
+    cr_assert(file == NULL ? header->file == NULL : strcmp(header->file, file) == 0);
+}
+
+Test(agent_config, backend_headers)
+{
+    char lines[] = "GIMLET_AGENT_BACKEND_HEADER=X-A: one two \n  X-B:@/run/b b\n\n";
+    cr_assert_eq(load(WORDS("--token=t"), (char *[]){lines, NULL}), GM_OPTIONS_READY, "%s",
+                 capture.err);
+    expect_header(0, 0, "X-A", "one two", NULL);
+    expect_header(0, 1, "X-B", NULL, "/run/b b");
+    cr_assert_eq(config.services[0].header_count, 2);
+    finish();
+    cr_assert_eq(load(WORDS("--backend-header", "X-A: all", "--backend-header", "X-C: @/c",
+                            "--service=a=h:1,backend-header=x-a:own, really,token-file=/t,"
+                            "backend-header=X-D: d",
+                            "--service=b=h:2,token-file=/t"),
+                      NULL),
+                 GM_OPTIONS_READY, "%s", capture.err);
+    expect_header(0, 0, "x-a", "own, really", NULL);
+    expect_header(0, 1, "X-D", "d", NULL);
+    expect_header(0, 2, "X-C", NULL, "/c");
+    cr_assert_eq(config.services[0].header_count, 3);
+    expect_service(0, "a", "http://h:1", "/t");
+    expect_header(1, 0, "X-A", "all", NULL);
+    cr_assert_eq(config.services[1].header_count, 2);
+    finish();
+}
+
 struct refusal {
     const char *words[4];
     const char *text;
@@ -241,8 +306,9 @@ Test(agent_config, refusals)
          2},
         {{"--service=a=https://h,cafile=x", NULL},
          "gimlet agent: --service: \"a=https://h,cafile=x\" has a misspelt key; there are "
-         "token-file, ca-file, crl-file, server-name, client-cert, client-key and "
-         "insecure-skip-verify\n",
+         "token-file, ca-file, crl-file, server-name, client-cert, client-key, "
+         "insecure-skip-verify, backend-header and health-check-path, -interval, -timeout, -codes, "
+         "-failure-threshold and -success-threshold\n",
          2},
         {{"--service=a=https://h,ca-file", NULL},
          "gimlet agent: --service: \"a=https://h,ca-file\" has a key without a value\n",
@@ -287,6 +353,47 @@ Test(agent_config, refusals)
          2},
         {{"--max-concurrent-requests=-1", NULL},
          "gimlet agent: --max-concurrent-requests: \"-1\" is out of range (0 to 1000000000)\n",
+         2},
+        {{"--service=a=h:1,backend-header=X-Key: s3cret,tokenfile=x", NULL},
+         "gimlet agent: --service: \"a=h:1,backend-header=...\" has a misspelt key; there are "
+         "token-file, ca-file, crl-file, server-name, client-cert, client-key, "
+         "insecure-skip-verify, backend-header and health-check-path, -interval, -timeout, -codes, "
+         "-failure-threshold and -success-threshold\n",
+         2},
+        {{"--service=a=h:1,backend-header=s3cret", NULL},
+         "gimlet agent: --service: \"a=h:1,backend-header=...\" has a backend-header that cannot "
+         "be used: see the option --backend-header\n",
+         2},
+        {{"--service=a=h:1,health-check-interval=soon", NULL},
+         "gimlet agent: --service: \"a=h:1,health-check-interval=soon\" has a "
+         "health-check-interval that cannot be used: see the option --health-check-interval\n",
+         2},
+        {{"--service=a=h:1,health-check-success-threshold=0", NULL},
+         "gimlet agent: --service: \"a=h:1,health-check-success-threshold=0\" has a "
+         "health-check-success-threshold that cannot be used: see the option "
+         "--health-check-success-threshold\n",
+         2},
+        {{"--service=a=h:1,health-check-path=health", NULL},
+         "gimlet agent: --service: \"a=h:1,health-check-path=health\" has a health-check-path that "
+         "cannot be used: see the option --health-check-path\n",
+         2},
+        {{"--backend-header=s3cret", NULL},
+         "gimlet agent: --backend-header: the value is not of the form NAME: VALUE or NAME: "
+         "@FILE\n",
+         2},
+        {{"--health-check-path=health", NULL},
+         "gimlet agent: --health-check-path: \"health\" is not a path: /health for example, of at "
+         "most 1024 visible bytes without #, or off\n",
+         2},
+        {{"--health-check-codes=2xx", NULL},
+         "gimlet agent: --health-check-codes: \"2xx\" is not a set of status codes: 200-299 or "
+         "200,204 for example\n",
+         2},
+        {{"--health-check-timeout=0", NULL},
+         "gimlet agent: --health-check-timeout: \"0\" is out of range (100ms to 24h)\n",
+         2},
+        {{"--health-check-failure-threshold=0", NULL},
+         "gimlet agent: --health-check-failure-threshold: \"0\" is out of range (1 to 1000)\n",
          2},
         {{"--connection-check-interval=5s", NULL},
          "gimlet agent: unknown option --connection-check-interval (see gimlet agent --help)\n",

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "agent/dialler.h"
+#include "agent/health.h"
 #include "agent/ringup.h"
 #include "base/log.h"
 #include "control/process.h"
@@ -85,6 +86,18 @@ static int check_token_file(const char *path, struct gm_option_context *context)
     return rc;
 }
 
+/* Exit codes as elsewhere: 2 for what cannot be used, 1 for a file that cannot be read. */
+static int load_headers(struct gm_agent_shared *shared, struct gm_agent_service_info *info,
+                        struct gm_option_context *context)
+{
+    char why[GM_AGENT_HEADERS_WHY_BYTES];
+    int rc = gm_agent_headers_load(&info->headers, shared, info->config, why);
+    if (rc < 0)
+        (void)gm_option_refuse(&gm_agent_program, context, rc == -GM_E_CONFIG ? 2 : 1,
+                               "--backend-header: %s", why);
+    return rc;
+}
+
 static int load_service(struct gm_agent_shared *shared, uint32_t index,
                         struct gm_option_context *context)
 {
@@ -98,8 +111,11 @@ static int load_service(struct gm_agent_shared *shared, uint32_t index,
         return refuse(context, info->config->name == NULL ? "--target-url" : "--service",
                       info->config->target, gm_http_error_text(rc));
     rc = check_token_file(info->config->token_file, context);
+    if (rc >= 0)
+        rc = load_headers(shared, info, context);
     if (rc < 0)
         return rc;
+    atomic_store_explicit(&info->ready, info->config->health.path == NULL, memory_order_release);
     info->dialler = gm_dialler_new(shared, index);
     return info->dialler == NULL ? -GM_E_NOMEM : 0;
 }
@@ -192,6 +208,8 @@ static void cut(void *arg)
 
 static void run(struct gm_agent_shared *shared, const sigset_t *signals)
 {
+    for (uint32_t i = 0; i < shared->service_count; i++)
+        gm_agent_headers_watch(&shared->services[i].headers);
     gm_agent_dial_all(shared);
     const char *name = gm_process_await_signal(signals);
     gm_log_info("draining", GM_STR("signal", name),
@@ -220,6 +238,8 @@ static void release(struct gm_agent_shared *shared)
     free(shared->ring_contexts);
     for (uint32_t i = 0; shared->services != NULL && i < shared->service_count; i++) {
         gm_dialler_free(shared->services[i].dialler);
+        gm_agent_health_free(&shared->services[i]);
+        gm_agent_headers_fini(&shared->services[i].headers);
         gm_trust_fini(&shared->services[i].trust);
     }
     gm_trust_fini(&shared->trust);

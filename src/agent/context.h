@@ -5,6 +5,7 @@
 #ifndef GM_AGENT_CONTEXT_H
 #define GM_AGENT_CONTEXT_H
 
+#include "agent/headers.h"
 #include "agent/proxy.h"
 #include "agent/trust.h"
 #include "base/counter.h"
@@ -24,14 +25,20 @@
 
 struct gm_serve;
 struct gm_dialler;
+struct gm_agent_health_state;
 
-/* One service of the process. Written before the rings start. */
+/* One service of the process. Written before the rings start, except where it says so. */
 struct gm_agent_service_info {
     const struct gm_agent_service *config;
     struct gm_target target;
     struct gm_trust trust; /* in the backend */
     struct gm_dialler *dialler;
+    struct gm_agent_headers headers;
     char instance[33]; /* random id of this process and service */
+    /* Whether the backend is healthy, or nobody asks. Writer: the dialler's ring; readers: any;
+     * release and acquire, so that a ring that is told of a change finds it. */
+    _Atomic uint32_t ready;
+    struct gm_agent_health_state *health; /* the dialler's ring's; NULL: no checks */
 };
 
 /* One per process. Written before the rings start, except the atomics. */
@@ -58,12 +65,14 @@ struct gm_agent_ring {
     struct gm_ring *ring;
     struct gm_tls_room tls_room;
     struct gm_backend_store backends;
-    struct gm_backend_pool *pools; /* one per service */
-    struct gm_serve *serves;       /* slab of GM_AGENT_SERVES_MAX */
-    uint32_t *serve_free;          /* stack of free indices */
+    struct gm_backend_pool *pools;       /* one per service */
+    struct gm_agent_fields_slot *fields; /* likewise */
+    struct gm_serve *serves;             /* slab of GM_AGENT_SERVES_MAX */
+    uint32_t *serve_free;                /* stack of free indices */
     uint32_t serve_free_count;
-    struct gm_list running; /* serves under way */
-    struct gm_list links;   /* struct gm_agent_link */
+    struct gm_list running;     /* serves under way */
+    struct gm_list links;       /* struct gm_agent_link */
+    struct gm_timer tell_timer; /* notes that found no room are tried again */
     struct gm_listener metrics_listener;
 
     bool draining, done_told, cut;

@@ -31,6 +31,8 @@ struct gm_agent_link {
     struct gm_timer deadline; /* the link must be up by then */
     struct gm_task end_task;  /* a surplus link ends once its mux is done with the greeting */
     uint64_t up_ns;           /* when it came up; 0: it never did */
+    uint64_t told_ns;         /* when the server was told of the backend's health last */
+    bool told_ready;          /* and what */
     /* For the dialler, when the link goes down. */
     char cause[512];
     uint64_t down_ns;
@@ -54,6 +56,11 @@ void gm_agent_link_begin(struct gm_mail *mail);
 void gm_agent_links_drain(struct gm_agent_ring *ctx);
 void gm_agent_links_end(struct gm_agent_ring *ctx);
 void gm_agent_links_forget(struct gm_agent_ring *ctx);
+/* A service's backend has become healthy, or no longer is: links of this ring whose server does not
+ * know send it a note. */
+void gm_agent_links_tell(struct gm_agent_ring *ctx);
+/* For ctx->tell_timer. */
+void gm_agent_links_tell_again(struct gm_timer *timer);
 
 /* ---- dialler.c, delivered by the link's mail on the dialler's ring ---- */
 

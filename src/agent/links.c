@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "agent/dialler.h"
+#include "agent/health.h"
 #include "agent/serve.h"
 
 static const struct gm_link_ops agent_link_ops;
@@ -31,6 +32,44 @@ static void report_down(struct gm_agent_link *self, const char *cause)
     report(self, &self->mail_down, gm_dialler_link_down);
 }
 
+/* ---- What the server is told ---- */
+
+/* A note that found no room is tried again then; one that has left is repeated, because a server
+ * short of memory may drop it. */
+#define TELL_AGAIN_NS  100000000ull
+#define TELL_REPEAT_NS 10000000000ull
+
+static void tell(struct gm_agent_link *self)
+{
+    static const char ready[] = "{\"type\":\"ready\",\"state\":\"ready\"}",
+                      not_ready[] = "{\"type\":\"not_ready\",\"state\":\"not_ready\"}";
+    struct gm_ring *ring = self->ctx->ring;
+    bool now = gm_agent_health_ready(self->service);
+    uint64_t now_ns = gm_ring_now_ns(ring);
+    bool known = now == self->told_ready && now_ns - self->told_ns < TELL_REPEAT_NS;
+    if (known || self->up_ns == 0 || self->ctx->draining || !gm_link_is_up(&self->link))
+        return;
+    int rc = now ? gm_link_note(&self->link, ready, sizeof ready - 1)
+                 : gm_link_note(&self->link, not_ready, sizeof not_ready - 1);
+    if (rc >= 0) {
+        self->told_ready = now;
+        self->told_ns = now_ns;
+    } else if (rc != -GM_E_CLOSED) {
+        gm_timer_set(ring, &self->ctx->tell_timer, now_ns + TELL_AGAIN_NS);
+    }
+}
+
+void gm_agent_links_tell(struct gm_agent_ring *ctx)
+{
+    for (struct gm_list *node = ctx->links.next; node != &ctx->links; node = node->next)
+        tell(GM_CONTAINER_OF(node, struct gm_agent_link, node));
+}
+
+void gm_agent_links_tell_again(struct gm_timer *timer)
+{
+    gm_agent_links_tell(GM_CONTAINER_OF(timer, struct gm_agent_ring, tell_timer));
+}
+
 /* ---- What the link tells ---- */
 
 static void link_up(struct gm_link *link)
@@ -42,7 +81,8 @@ static void link_up(struct gm_link *link)
         gm_ring_soon(self->ctx->ring, &self->end_task);
         return;
     }
-    self->up_ns = gm_ring_now_ns(self->ctx->ring);
+    self->up_ns = self->told_ns = gm_ring_now_ns(self->ctx->ring);
+    tell(self); /* it may have changed since the greeting was made */
     report(self, &self->mail_up, gm_dialler_link_up);
 }
 
@@ -97,7 +137,9 @@ static void configure(const struct gm_agent_link *self, struct gm_link_config *c
         .role = GM_MUX_AGENT,
         .stream_limit = GM_AGENT_STREAMS_MAX,
         .window = GM_AGENT_WINDOW,
-        .ready = {.stream_limit = GM_AGENT_STREAMS_MAX, .window = GM_AGENT_WINDOW},
+        .ready = {.stream_limit = GM_AGENT_STREAMS_MAX,
+                  .window = GM_AGENT_WINDOW,
+                  .not_ready = !self->told_ready},
     };
     memcpy(config->ready.instance, self->service->instance, sizeof self->service->instance);
     (void)snprintf(config->ready.service, sizeof config->ready.service, "%s",
@@ -110,6 +152,7 @@ static int dial(struct gm_agent_link *self)
     const struct gm_target *server = &shared->server;
     static const char path[] = "/agent";
     struct gm_link_config config;
+    self->told_ready = gm_agent_health_ready(self->service);
     configure(self, &config);
     if (shared->trust.tls != NULL) {
         config.room = &self->ctx->tls_room;

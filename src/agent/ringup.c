@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 
 #include "agent/dialler.h"
+#include "agent/health.h"
 #include "agent/ops.h"
 #include "agent/serve.h"
 #include "base/log.h"
@@ -53,6 +54,7 @@ static int init_pools(struct gm_agent_ring *ctx)
             .connect_timeout_ns = shared->config->connect_timeout_ns,
             .idle_timeout_ns = shared->config->backend_idle_timeout_ns,
             .header_timeout_ns = shared->config->response_header_timeout_ns,
+            .fields = ctx->fields[i].now,
         };
         gm_backend_pool_init(&ctx->pools[i], &config);
     }
@@ -72,10 +74,13 @@ int gm_agent_ring_init(struct gm_ring *ring, void *arg)
     gm_list_init(&ctx->running);
     gm_list_init(&ctx->links);
     gm_timer_init(&ctx->drain_timer, drain_tick);
+    gm_timer_init(&ctx->tell_timer, gm_agent_links_tell_again);
     gm_tls_room_init(&ctx->tls_room, ring);
     int rc = gm_backend_store_init(&ctx->backends, ring, GM_AGENT_BACKENDS_MAX);
     if (rc >= 0)
         rc = init_serves(ctx);
+    if (rc >= 0)
+        rc = gm_agent_headers_ring_init(ctx);
     if (rc >= 0)
         rc = init_pools(ctx);
     if (rc >= 0 && gm_ring_index(ring) == 0 && shared->config->metrics_port >= 0)
@@ -91,6 +96,7 @@ void gm_agent_ring_fini(struct gm_ring *ring, void *arg)
         return;
     gm_agent_links_forget(ctx);
     gm_backend_store_fini(&ctx->backends);
+    gm_agent_headers_ring_fini(ctx);
     if (ctx->serves != NULL)
         (void)munmap(ctx->serves, sizeof *ctx->serves * GM_AGENT_SERVES_MAX);
     free(ctx->serve_free);
@@ -102,13 +108,30 @@ void gm_agent_ring_fini(struct gm_ring *ring, void *arg)
 
 /* ---- News from the main thread ---- */
 
-static void each_dialler(struct gm_agent_ring *ctx, void (*act)(struct gm_dialler *))
+/* Services whose dialler is on this ring. */
+static void each_service(struct gm_agent_ring *ctx,
+                         void (*act)(struct gm_agent_ring *, struct gm_agent_service_info *))
 {
     struct gm_agent_shared *shared = ctx->shared;
     for (uint32_t i = 0; i < shared->service_count; i++) {
         if (gm_dialler_ring(shared->services[i].dialler) == gm_ring_index(ctx->ring))
-            act(shared->services[i].dialler);
+            act(ctx, &shared->services[i]);
     }
+}
+
+static void service_begin(struct gm_agent_ring *ctx, struct gm_agent_service_info *service)
+{
+    if (!gm_agent_health_start(ctx, service))
+        gm_log_error("the backend's health cannot be checked: out of memory",
+                     GM_STR("target", service->config->target));
+    gm_dialler_start(service->dialler);
+}
+
+static void service_end(struct gm_agent_ring *ctx, struct gm_agent_service_info *service)
+{
+    (void)ctx;
+    gm_agent_health_stop(service);
+    gm_dialler_stop(service->dialler);
 }
 
 static void dial_begin(struct gm_ring *ring)
@@ -116,7 +139,7 @@ static void dial_begin(struct gm_ring *ring)
     struct gm_agent_ring *ctx = gm_ring_user(ring);
     for (uint32_t i = 0; i < ctx->shared->service_count; i++)
         ctx->pools[i].config.control = ctx->shared->control;
-    each_dialler(ctx, gm_dialler_start);
+    each_service(ctx, service_begin);
 }
 
 void gm_agent_dial_all(struct gm_agent_shared *shared)
@@ -151,7 +174,7 @@ static void drain_begin(struct gm_ring *ring)
     uint64_t now_ns = gm_ring_now_ns(ctx->ring);
     ctx->draining = true;
     ctx->drain_deadline_ns = now_ns + ctx->shared->config->shutdown_timeout_ns;
-    each_dialler(ctx, gm_dialler_stop);
+    each_service(ctx, service_end);
     gm_agent_links_drain(ctx);
     gm_timer_set(ctx->ring, &ctx->drain_timer, now_ns + DRAIN_TICK_NS);
 }

@@ -11,6 +11,7 @@
 
 #define HELLO_VERSION "0.1.0"
 #define ZERO_MASK     "zero-mask"
+#define NOT_READY     "not_ready"
 
 static int finish(json_t *document, void *out, size_t cap)
 {
@@ -39,11 +40,12 @@ int gm_hello_encode(const struct gm_hello *hello, void *out, size_t cap)
 
 int gm_ready_encode(const struct gm_ready *ready, void *out, size_t cap)
 {
-    return finish(json_pack("{s:s,s:s,s:i,s:i,s:i,s:i,s:o,s:s}", "instance", ready->instance,
+    return finish(json_pack("{s:s,s:s,s:i,s:i,s:i,s:i,s:o,s:s,s:s*}", "instance", ready->instance,
                             "service", ready->service, "stream_limit", (int)ready->stream_limit,
                             "window", (int)ready->window, "frame_max", (int)GM_FRAME_PAYLOAD_MAX,
                             "head_max", (int)GM_FRAME_BLOCK_MAX, "features",
-                            features(ready->zero_mask), "version", HELLO_VERSION),
+                            features(ready->zero_mask), "version", HELLO_VERSION, "state",
+                            ready->not_ready ? NOT_READY : NULL),
                   out, cap);
 }
 
@@ -120,6 +122,8 @@ int gm_ready_decode(const void *json, size_t len, struct gm_ready *out)
         if (good && json_object_get(document, "window") != NULL)
             good = take_number(document, "window", GM_LINK_WINDOW_MAX, &out->window);
         out->zero_mask = lists(document, ZERO_MASK);
+        const char *state = json_string_value(json_object_get(document, "state"));
+        out->not_ready = state != NULL && strcmp(state, NOT_READY) == 0;
     }
     json_decref(document);
     return good ? 0 : -GM_E_PROTOCOL;

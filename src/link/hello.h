@@ -28,6 +28,7 @@ struct gm_ready {
     uint32_t stream_limit; /* 0: not said */
     uint32_t window;
     bool zero_mask;
+    bool not_ready; /* the backend is not healthy: no streams until a note says "ready" */
 };
 
 /* Write JSON into `out` (`cap` bytes, no NUL). Length or -GM_E_LIMIT. */

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "server/far.h"
 #include "server/lanes.h"
+#include "server/note.h"
 
 /* What crosses to the link's ring. */
 struct gm_attach {
@@ -236,6 +237,17 @@ static bool link_slot(struct gm_server_ring *ctx, uint32_t *out)
     return true;
 }
 
+/* A link that drains stays one that drains; one that is not ready need not be heard of either. */
+static void card_state(struct gm_server_link *self)
+{
+    enum gm_card_state state = self->draining    ? GM_CARD_DRAINING
+                               : self->not_ready ? GM_CARD_NOT_READY
+                               : self->silent    ? GM_CARD_SILENT
+                                                 : GM_CARD_READY;
+    if (self->card != NULL)
+        atomic_store_explicit(&self->card->state, (uint32_t)state, memory_order_relaxed);
+}
+
 static void link_up(struct gm_link *link)
 {
     struct gm_server_link *self = server_link_of(link);
@@ -255,18 +267,14 @@ static void link_up(struct gm_link *link)
                              : link->hello.stream_limit;
     card->request_window = link->ready.window;
     self->card = card;
+    self->not_ready = link->ready.not_ready;
+    card_state(self);
     gm_card_announce(self->ctx->registry, card);
     const struct gm_tls *tls = gm_conn_tls(&link->conn);
     gm_log_info("agent attached", GM_STR("agentID", self->subject),
                 GM_STR("service", self->service), GM_UINT("lane", self->lane),
-                GM_UINT("ring", gm_ring_index(self->ctx->ring)),
+                GM_UINT("ring", gm_ring_index(self->ctx->ring)), GM_BOOL("ready", !self->not_ready),
                 GM_STR("clientCert", tls == NULL ? "" : gm_tls_facts(tls).peer_subject));
-}
-
-static void card_state(struct gm_server_link *self, enum gm_card_state state)
-{
-    if (self->card != NULL)
-        atomic_store_explicit(&self->card->state, (uint32_t)state, memory_order_relaxed);
 }
 
 static void lane_give(struct gm_server_link *self)
@@ -280,7 +288,8 @@ static void lane_give(struct gm_server_link *self)
 /* No new requests from here on; the lane is free for the link that replaces this one. */
 static void begin_drain(struct gm_server_link *self)
 {
-    card_state(self, GM_CARD_DRAINING);
+    self->draining = true;
+    card_state(self);
     lane_give(self);
 }
 
@@ -292,13 +301,31 @@ static void link_drains(struct gm_link *link)
                 GM_UINT("lane", self->lane));
 }
 
-/* A link that drains stays one that drains. */
 static void link_silent(struct gm_link *link, bool silent)
 {
     struct gm_server_link *self = server_link_of(link);
-    if (self->card != NULL &&
-        atomic_load_explicit(&self->card->state, memory_order_relaxed) != GM_CARD_DRAINING)
-        card_state(self, silent ? GM_CARD_SILENT : GM_CARD_READY);
+    self->silent = silent;
+    card_state(self);
+}
+
+/* All links of an agent say the same at nearly the same time: the first lane's word is logged. */
+void gm_attach_ready(struct gm_server_link *self, bool ready)
+{
+    if (self->not_ready == !ready)
+        return;
+    self->not_ready = !ready;
+    card_state(self);
+    if (self->card == NULL || self->lane > 0)
+        return;
+    struct gm_registry_count count = gm_registry_count(self->ctx->registry, self->service);
+    if (ready)
+        gm_log_info("agent is ready", GM_STR("agentID", self->subject),
+                    GM_STR("service", self->service), GM_UINT("ready", count.ready),
+                    GM_UINT("notReady", count.not_ready));
+    else
+        gm_log_info("agent is not ready", GM_STR("agentID", self->subject),
+                    GM_STR("service", self->service), GM_UINT("ready", count.ready),
+                    GM_UINT("notReady", count.not_ready));
 }
 
 static void link_down(struct gm_link *link, enum gm_reason_code reason, const char *text)
@@ -378,6 +405,7 @@ static const struct gm_link_ops server_link_ops = {
     .on_drain = link_drains,
     .on_silent = link_silent,
     .on_rtt = link_rtt,
+    .on_note = gm_note_take,
     .on_down = link_down,
     .on_closed = link_closed,
 };

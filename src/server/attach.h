@@ -17,6 +17,7 @@ struct gm_server_link {
     struct gm_timer expiry;
     uint32_t index, generation;
     uint32_t lane;
+    bool silent, not_ready, draining; /* what the card's state is made of */
     bool lane_held; /* until it drains or is down: a replacement may have the lane then */
     int64_t expires_s;
     struct gm_key_mark key; /* which one has signed its token */
@@ -29,6 +30,8 @@ enum gm_admit_result gm_attach_request(struct gm_client *client,
 void gm_attach_detached(struct gm_client *client, int fd);
 /* The connection has ended on its way: what was kept for it is given back. */
 void gm_attach_dropped(struct gm_client *client);
+/* The agent says whether its backend is healthy. */
+void gm_attach_ready(struct gm_server_link *self, bool ready);
 /* The link of a handle, or NULL: it has gone. */
 struct gm_link *gm_attach_find(struct gm_server_ring *ctx, uint32_t index, uint32_t generation);
 /* Drains the links of this ring whose token has expired, or was signed with a key that the ring no

@@ -338,6 +338,24 @@ static unsigned service_agents(const struct service *service)
     return agents;
 }
 
+struct gm_registry_count gm_registry_count(const struct gm_registry *registry, const char *name)
+{
+    const struct service *service = service_find(registry, name, strlen(name));
+    struct gm_registry_count count = {0};
+    for (uint32_t i = 0; service != NULL && i < service->count;) {
+        const struct gm_card *first = service->cards[i];
+        uint64_t agent = first->agent;
+        for (i++; i < service->count && service->cards[i]->agent == agent; i++) {
+            if (service->cards[i]->lane < first->lane)
+                first = service->cards[i];
+        }
+        uint32_t state = atomic_load_explicit(&first->state, memory_order_relaxed);
+        count.ready += state == GM_CARD_READY || state == GM_CARD_SILENT;
+        count.not_ready += state == GM_CARD_NOT_READY;
+    }
+    return count;
+}
+
 void gm_registry_each(const struct gm_registry *registry,
                       void (*each)(void *arg, const char *service, unsigned agents), void *arg)
 {

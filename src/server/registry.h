@@ -11,7 +11,12 @@
 
 #define GM_REGISTRY_SERVICE_MAX 256u /* bytes of a service name, NUL included */
 
-enum gm_card_state { GM_CARD_READY, GM_CARD_SILENT, GM_CARD_DRAINING };
+enum gm_card_state {
+    GM_CARD_READY,
+    GM_CARD_SILENT,
+    GM_CARD_NOT_READY, /* the agent says that its backend is not healthy */
+    GM_CARD_DRAINING
+};
 
 struct gm_card;
 
@@ -70,6 +75,12 @@ void gm_card_begin(struct gm_card *card);
 void gm_card_end(struct gm_card *card);
 /* Links of the service that this ring knows of, ready or not. */
 unsigned gm_registry_links(const struct gm_registry *registry, const char *service, size_t len);
+/* Agents of the service that this ring knows of, by whether their first link serves or waits for a
+ * healthy backend (of one that drains neither). For the log. */
+struct gm_registry_count {
+    unsigned ready, not_ready;
+};
+struct gm_registry_count gm_registry_count(const struct gm_registry *registry, const char *service);
 /* Calls `each` for every service: name and number of agents (distinct subjects). For /health. */
 void gm_registry_each(const struct gm_registry *registry,
                       void (*each)(void *arg, const char *service, unsigned agents), void *arg);

@@ -54,3 +54,31 @@ Test(hello, only_the_very_name_counts)
         cr_assert_eq(ready.zero_mask, cases[i].zero_mask, "%s", cases[i].features);
     }
 }
+
+Test(hello, an_agent_may_greet_before_its_backend_is_healthy)
+{
+    static const struct {
+        const char *json;
+        bool not_ready;
+    } cases[] = {
+        {"{\"instance\":\"i\"}", false},
+        {"{\"instance\":\"i\",\"state\":\"not_ready\"}", true},
+        {"{\"instance\":\"i\",\"state\":\"ready\"}", false},
+        {"{\"instance\":\"i\",\"state\":\"NOT_READY\"}", false},
+        {"{\"instance\":\"i\",\"state\":[\"not_ready\"]}", false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct gm_ready ready;
+        cr_assert_eq(gm_ready_decode(cases[i].json, strlen(cases[i].json), &ready), 0);
+        cr_assert_eq(ready.not_ready, cases[i].not_ready, "%s", cases[i].json);
+    }
+    for (int not_ready = 0; not_ready < 2; not_ready++) {
+        struct gm_ready ready = {.instance = "i", .not_ready = not_ready == 1}, read;
+        char json[1024];
+        int len = gm_ready_encode(&ready, json, sizeof json);
+        cr_assert_gt(len, 0);
+        cr_assert_eq(memmem(json, (size_t)len, "state", 5) != NULL, not_ready == 1);
+        cr_assert_eq(gm_ready_decode(json, (size_t)len, &read), 0);
+        cr_assert_eq(read.not_ready, not_ready == 1);
+    }
+}

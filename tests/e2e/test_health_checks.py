@@ -1,0 +1,187 @@
+"""Backends whose health is checked: an agent gets requests only while its backend passes."""
+import asyncio
+import json
+import socket
+import threading
+
+import pytest
+from lib.settings import PATIENCE, wait_until
+from lib.tunnel import Tunnel
+from peers.native_server import Link, NativeServer
+
+NOTE = 15
+QUICK = ("--health-check-path", "/health?deep", "--health-check-interval", "100ms")
+
+
+class Ward:
+    """What a backend's health check finds, and what else it is asked."""
+
+    def __init__(self, status=200):
+        self.status, self.checks, self.seen = status, 0, []
+        self.let_go = threading.Event()
+
+    async def script(self, peer):
+        while seen := await peer.head():
+            self.seen.append(seen)
+            if seen.target == "/health?deep":
+                self.checks += 1
+                await peer.answer(f"{self.status} Whatever", b"any")
+            elif seen.target == "/slow":
+                await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfi")
+                await asyncio.get_running_loop().run_in_executor(None, self.let_go.wait, PATIENCE)
+                await peer.send(b"ne")
+            else:
+                await peer.answer("200 OK", b"served")
+
+
+def hospital(workshop, *flags, status=200, ready=True, quick=QUICK):
+    """(tunnel, ward), once the agent is attached and its first check has been made."""
+    ward = Ward(status)
+    backend = workshop.backend(ward.script)
+    server = workshop.server()
+    agent = workshop.agent(server, {"svc": backend.url}, *quick, *flags)
+    agent.wait_log("the backend is healthy" if ready else "the backend is not healthy")
+    tunnel = Tunnel(server, agent, "svc", backend)
+    if ready:
+        wait_until(lambda: tunnel.get("/").status == 200, "the agent is ready")
+    return tunnel, ward
+
+
+def unavailable(tunnel) -> bool:
+    answer = tunnel.get("/")
+    assert (answer.status, answer.error) in ((200, None), (503, "agent_unavailable")), answer
+    return answer.status == 503
+
+
+def test_an_agent_is_not_used_before_its_backend_is_healthy(workshop):
+    tunnel, ward = hospital(workshop, status=503, ready=False)
+    for _ in range(3):
+        answer = tunnel.get("/")
+        assert (answer.status, answer.error) == (503, "agent_unavailable")
+    assert tunnel.server.health()["agents"] == {"svc": 1}, "it is there all the same"
+    ward.status = 204
+    tunnel.agent.wait_log("the backend is healthy")
+    wait_until(lambda: not unavailable(tunnel), "the agent is used")
+    line = tunnel.server.wait_log("agent is ready")[-1]
+    assert (line["agentID"], line["ready"], line["notReady"]) == (tunnel.agent.subject, 1, 0)
+    assert {seen.get("host") for seen in ward.seen if seen.target == "/health?deep"} == {f"127.0.0.1:{tunnel.backend.port}"}
+
+
+def test_while_it_fails_no_request_comes_and_those_that_run_are_left_alone(workshop):
+    tunnel, ward = hospital(workshop)
+    with tunnel.wire() as wire:
+        wire.send(tunnel.head("GET", "/slow"))
+        wait_until(lambda: any(seen.target == "/slow" for seen in ward.seen), "the request runs")
+        ward.status = 500
+        line = tunnel.server.wait_log("agent is not ready")[0]
+        assert (line["ready"], line["notReady"]) == (0, 1)
+        wait_until(lambda: unavailable(tunnel), "every lane of it is skipped")
+        for _ in range(5):
+            assert unavailable(tunnel)
+        ward.let_go.set()
+        assert wire.answer().body == b"fine"
+    assert "status 500" in str(tunnel.agent.log("the backend is not healthy"))
+    ward.status = 200
+    wait_until(lambda: not unavailable(tunnel), "it is used again")
+
+
+def test_others_take_over_and_both_are_counted(workshop):
+    tunnel, sick = hospital(workshop)
+    well = Ward()
+    other = workshop.agent(tunnel.server, {"svc": workshop.backend(well.script).url}, *QUICK)
+    other.wait_log("the backend is healthy")
+    sick.status = 500
+    line = tunnel.server.wait_log("agent is not ready")[-1]
+    assert line["agentID"] == tunnel.agent.subject and line["notReady"] == 1
+
+    def skipped():
+        sick.seen.clear()
+        assert all(tunnel.get("/probe").status == 200 for _ in range(4)), "somebody serves all the time"
+        return all(seen.target != "/probe" for seen in sick.seen)
+    wait_until(skipped, "every lane of the sick one is skipped")
+    for _ in range(8):
+        assert tunnel.get("/after").body == b"served"
+    assert sum(seen.target == "/after" for seen in well.seen) == 8
+
+
+def test_a_backend_that_dies_and_returns(workshop):
+    ward = Ward()
+    backend = workshop.backend(ward.script)
+    server = workshop.server()
+    agent = workshop.agent(server, {"svc": backend.url}, *QUICK, "--health-check-failure-threshold", "1")
+    tunnel = Tunnel(server, agent, "svc", backend)
+    agent.wait_log("the backend is healthy")
+    backend.close()
+    agent.wait_log("the backend is not healthy")
+    wait_until(lambda: tunnel.get("/").status == 503, "nobody is asked to wait for a connection")
+    assert tunnel.get("/").error == "agent_unavailable"
+    again = Ward()
+    workshop.backend(again.script, port=backend.port)
+    agent.wait_log("the backend is healthy", 2)
+    wait_until(lambda: tunnel.get("/").status == 200, "it is used again")
+
+
+def test_a_unix_socket_and_one_service_of_two(workshop, tmp_path):
+    """Keys of --service: one is checked, the other is not."""
+    path, stop = tmp_path / "s.sock", threading.Event()
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
+    status = ["500"]
+
+    def serve():
+        while not stop.is_set():
+            peer, _ = listener.accept()
+            head = peer.recv(65536)
+            code = status[0] if head.startswith(b"GET /ping ") else "200"
+            peer.sendall(f"HTTP/1.1 {code} X\r\nContent-Length: 4\r\nConnection: close\r\n\r\nunix".encode())
+            peer.close()
+    threading.Thread(target=serve, daemon=True).start()
+    server, plain = workshop.server(), workshop.backend()
+    agent = workshop.agent(server, {"sock": f"unix:{path},health-check-path=/ping,health-check-interval=100ms,"
+                                            "health-check-codes=200,204", "plain": plain.url})
+    agent.wait_log("the backend is not healthy")
+    sock, other = Tunnel(server, agent, "sock"), Tunnel(server, agent, "plain")
+    assert sock.get("/").error == "agent_unavailable" and other.get("/body?n=3").status == 200
+    status[0] = "204"
+    agent.wait_log("the backend is healthy")
+    wait_until(lambda: sock.get("/").status == 200, "the socket's service is used")
+    assert sock.get("/").body == b"unix"
+    stop.set()
+
+
+@pytest.fixture
+def peer():
+    server = NativeServer()
+    yield server
+    server.close()
+
+
+def note(link: Link) -> dict:
+    return json.loads(link.until(NOTE)[3])
+
+
+def test_what_the_server_is_told(workshop, peer):
+    """In its greeting, when it changes, and now and then again; nothing without checks."""
+    ward = Ward(503)
+    backend = workshop.backend(ward.script)
+    agent = workshop.agent(peer.url, {"svc": backend.url}, *QUICK)
+    agent.wait_log("the backend is not healthy")
+    first = peer.accept()
+    assert first.greet()["state"] == "not_ready"
+    ward.status = 200
+    assert note(first) == {"type": "ready", "state": "ready"}
+    ward.status = 404
+    assert note(first) == {"type": "not_ready", "state": "not_ready"}
+    ward.status = 200
+    assert note(first) == {"type": "ready", "state": "ready"}
+    first.cut()
+    assert "state" not in peer.accept().greet()
+    workshop.agent(peer.url, {"svc": backend.url})
+    assert "state" not in peer.accept().greet()
+
+
+def test_off_by_default(workshop):
+    tunnel = workshop.tunnel()
+    assert tunnel.get("/body?n=1").status == 200
+    assert [seen.target for seen in tunnel.backend.seen] == ["/body?n=1"]

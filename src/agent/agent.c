@@ -127,12 +127,15 @@ static int load_trust(struct gm_agent_shared *shared)
     bool any = shared->server.url.tls;
     for (uint32_t i = 0; i < shared->service_count; i++)
         any = any || shared->services[i].target.url.tls;
+    uint32_t rings = gm_process_ring_count(&config->runtime);
+    struct gm_trust_towards server = {&config->tls, &shared->server, config->server_url};
     int rc = any ? gm_trust_begin(config->allow_slow_tls) : 0;
     if (rc >= 0)
-        rc = gm_trust_load(&shared->trust, &config->tls, &shared->server, config->server_url);
+        rc = gm_trust_load(&shared->trust, &server, rings);
     for (uint32_t i = 0; rc >= 0 && i < shared->service_count; i++) {
         struct gm_agent_service_info *info = &shared->services[i];
-        rc = gm_trust_load(&info->trust, &info->config->tls, &info->target, info->config->target);
+        struct gm_trust_towards backend = {&info->config->tls, &info->target, info->config->target};
+        rc = gm_trust_load(&info->trust, &backend, rings);
     }
     return rc;
 }
@@ -167,6 +170,14 @@ static int start_rings(struct gm_agent_shared *shared)
     return gm_process_start_rings(runtime, &ops, &shared->rings);
 }
 
+static void watch_files(struct gm_agent_shared *shared)
+{
+    struct gm_control *control = shared->control;
+    gm_trust_watch(&shared->trust, control, shared->rings, gm_agent_take_trust);
+    for (uint32_t i = 0; i < shared->service_count; i++)
+        gm_trust_watch(&shared->services[i].trust, control, shared->rings, gm_agent_take_trust);
+}
+
 static int start(struct gm_agent_shared *shared)
 {
     int rc = gm_log_start(true);
@@ -178,8 +189,10 @@ static int start(struct gm_agent_shared *shared)
     if (rc < 0) {
         gm_log_fatal("cannot start the control thread", GM_ERRTEXT(gm_error_text(rc)));
         gm_rings_stop(shared->rings);
+        return rc;
     }
-    return rc;
+    watch_files(shared);
+    return 0;
 }
 
 static void announce(const struct gm_agent_shared *shared)

@@ -281,6 +281,17 @@ void gm_dialler_stop(struct gm_dialler *dialler)
     }
 }
 
+void gm_dialler_retry(struct gm_dialler *dialler)
+{
+    for (uint32_t i = 0; i < GM_CONFIG_LANES_MAX; i++) {
+        struct gm_dial_slot *slot = &dialler->slots[i];
+        if (slot->state != SLOT_WAITING || dialler->stopped)
+            continue;
+        slot->failures = 0;
+        (void)slot_wait(slot, false);
+    }
+}
+
 /* ---- The fate of a link ---- */
 
 void gm_dialler_link_up(struct gm_mail *mail)

@@ -46,6 +46,9 @@ void gm_dialler_free(struct gm_dialler *dialler);
 void gm_dialler_start(struct gm_dialler *dialler);
 /* On the dialler's ring: dials no more. */
 void gm_dialler_stop(struct gm_dialler *dialler);
+/* On the dialler's ring: something that may have been the cause has changed. Who waits for his next
+ * dial waits as if he had not failed yet. */
+void gm_dialler_retry(struct gm_dialler *dialler);
 uint32_t gm_dialler_ring(const struct gm_dialler *dialler);
 
 /* ---- links.c ---- */

@@ -154,9 +154,11 @@ static int dial(struct gm_agent_link *self)
     struct gm_link_config config;
     self->told_ready = gm_agent_health_ready(self->service);
     configure(self, &config);
-    if (shared->trust.tls != NULL) {
+    struct gm_tls_client *const *tls =
+        gm_trust_place(&shared->trust, gm_ring_index(self->ctx->ring));
+    if (tls != NULL) {
         config.room = &self->ctx->tls_room;
-        config.tls = gm_tls_connect(shared->trust.tls, shared->trust.name);
+        config.tls = gm_tls_connect(*tls, shared->trust.name);
         if (config.tls == NULL)
             return -GM_E_NOMEM;
     }

@@ -48,7 +48,7 @@ static int init_pools(struct gm_agent_ring *ctx)
         struct gm_backend_config config = {
             .store = &ctx->backends,
             .target = &shared->services[i].target,
-            .tls = shared->services[i].trust.tls,
+            .tls = gm_trust_place(&shared->services[i].trust, gm_ring_index(ctx->ring)),
             .room = &ctx->tls_room,
             .tls_name = shared->services[i].trust.name,
             .connect_timeout_ns = shared->config->connect_timeout_ns,
@@ -145,6 +145,26 @@ static void dial_begin(struct gm_ring *ring)
 void gm_agent_dial_all(struct gm_agent_shared *shared)
 {
     gm_process_tell_all(shared->rings, dial_begin);
+}
+
+static void service_retry(struct gm_agent_ring *ctx, struct gm_agent_service_info *service)
+{
+    (void)ctx;
+    gm_dialler_retry(service->dialler);
+}
+
+void gm_agent_take_trust(struct gm_ring *ring)
+{
+    struct gm_agent_ring *ctx = gm_ring_user(ring);
+    struct gm_agent_shared *shared = ctx->shared;
+    uint32_t index = gm_ring_index(ring);
+    (void)gm_trust_adopt(&shared->trust, index);
+    for (uint32_t i = 0; i < shared->service_count; i++) {
+        /* What is idle was let in by files that are no longer. */
+        if (gm_trust_adopt(&shared->services[i].trust, index))
+            gm_backend_pool_drain(&ctx->pools[i]);
+    }
+    each_service(ctx, service_retry);
 }
 
 /* ---- Drain ---- */

@@ -15,4 +15,7 @@ void gm_agent_drain_all(struct gm_agent_shared *shared);
 /* Any thread, in a drain: what is left is cut now. */
 void gm_agent_cut_all(struct gm_agent_shared *shared);
 
+/* On each ring, when certificates have been read again: its dials use them from here on. */
+void gm_agent_take_trust(struct gm_ring *ring);
+
 #endif

@@ -184,7 +184,7 @@ static bool backend_secure(struct gm_backend_conn *backend)
     const struct gm_backend_config *config = &backend->pool->config;
     if (config->tls == NULL)
         return true;
-    struct gm_tls *session = gm_tls_connect(config->tls, config->tls_name);
+    struct gm_tls *session = gm_tls_connect(*config->tls, config->tls_name);
     return session != NULL &&
            gm_conn_secure(&backend->conn, session, config->room, GM_POOL_CLIENT) == 0;
 }

@@ -46,7 +46,9 @@ struct gm_backend_config {
     struct gm_backend_store *store;
     struct gm_control *control;     /* may be NULL when the target is resolved */
     const struct gm_target *target; /* borrowed */
-    struct gm_tls_client *tls;      /* NULL: plaintext. Borrowed, like the next two */
+    /* Where the TLS context of a dial stands, which its owner, on this ring, may exchange between
+     * dials; NULL: plaintext. Borrowed, like the next two */
+    struct gm_tls_client *const *tls;
     struct gm_tls_room *room;
     const char *tls_name; /* whom the backend's certificate must be for */
     /* What we set in each request; NULL: nothing. Borrowed; the ring's owner may put another set in

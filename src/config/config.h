@@ -59,19 +59,23 @@ struct gm_server_config {
         *listen_address; /* "*" = every address, IPv4 and IPv6; else an IPv4 or IPv6 literal */
     int32_t http_port;   /* -1 = off: then https_port is not */
     int32_t https_port;  /* -1 = off */
-    const char *tls_cert, *tls_key;    /* files; both or neither */
-    const char *tls_dir;               /* NULL, or a folder of pairs. One of the two when there is
-                                          an https_port */
-    const char *tls_client_ca;         /* NULL: no certificate is asked for */
-    const char *tls_client_crl;        /* NULL: none is revoked. With tls_client_ca */
-    int tls_client_auth;               /* enum gm_config_client_auth */
-    bool allow_slow_tls;               /* without AES in hardware, too */
-    int32_t metrics_port;              /* -1 = off */
-    int32_t health_port;               /* -1 = /health is on the main port */
-    const char *server_id;             /* never NULL: eight random hex digits unless given */
-    const char *token_public_key_file; /* NULL = unset. At least one of the three is set; */
+    const char *tls_cert, *tls_key; /* files; both or neither */
+    const char *tls_dir;            /* NULL, or a folder of pairs. One of the two when there is
+                                       an https_port */
+    const char *tls_client_ca;      /* NULL: no certificate is asked for */
+    const char *tls_client_crl;     /* NULL: none is revoked. With tls_client_ca */
+    int tls_client_auth;            /* enum gm_config_client_auth */
+    bool allow_slow_tls;            /* without AES in hardware, too */
+    int32_t metrics_port;           /* -1 = off */
+    int32_t health_port;            /* -1 = /health is on the main port */
+    const char *server_id;          /* never NULL: eight random hex digits unless given */
+    const char
+        *token_public_key_file; /* NULL = unset. At least one of the three or token_jwks is set; */
     const char *token_public_key_dir; /* the directory wins over the file, the file over the text */
     const char *token_public_key;     /* PEM text */
+    const char *token_jwks;           /* NULL, or a file or http(s):// address */
+    const char *token_jwks_ca_file;   /* NULL: the system's roots. Only with an https:// address */
+    uint64_t token_jwks_refresh_ns;   /* at least a second */
     const char *token_issuer;
     int64_t lanes;                    /* links per agent; 0 = min(rings, 4) */
     int64_t stream_limit;             /* open streams per link */

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/random.h>
 
 #include "config/config.h"
@@ -140,6 +141,26 @@ static const struct gm_option options[] = {
      .argument = "PEM",
      .help = "The key itself. The file and the folder win over it",
      .offset = FIELD(token_public_key)},
+    {.flag = "token-jwks",
+     .argument = "FILE|URL",
+     .help =
+         "JWK Set whose RSA keys for signatures are good, too: a file, or an http:// or https:// "
+         "address. The last set that was good is kept",
+     .offset = FIELD(token_jwks)},
+    {.flag = "token-jwks-refresh",
+     .argument = "DURATION",
+     .fallback = "5m",
+     .help = "The address is asked again so often, and soon when a token names an unknown key "
+             "(kid), at most every 30 s",
+     .kind = GM_OPTION_DURATION,
+     .offset = FIELD(token_jwks_refresh_ns),
+     .min = GM_SECONDS(1),
+     .max = GM_CONFIG_TIME_MAX},
+    {.flag = "token-jwks-ca-file",
+     .argument = "FILE",
+     .shown = "the system's",
+     .help = "Certificates in PEM that sign the address's",
+     .offset = FIELD(token_jwks_ca_file)},
     {.flag = "token-issuer",
      .argument = "ISSUER",
      .fallback = "gimlet",
@@ -322,12 +343,16 @@ static enum gm_option_result complete_tls(struct gm_server_config *config,
 static enum gm_option_result complete(struct gm_server_config *config,
                                       struct gm_option_context *context)
 {
+    if (config->token_jwks_ca_file != NULL &&
+        (config->token_jwks == NULL || strncasecmp(config->token_jwks, "https://", 8) != 0))
+        return gm_option_refuse(&gm_server_program, context, 2,
+                                "--token-jwks-ca-file is for an https:// address of --token-jwks");
     if (config->token_public_key_file == NULL && config->token_public_key_dir == NULL &&
-        config->token_public_key == NULL)
+        config->token_public_key == NULL && config->token_jwks == NULL)
         return gm_option_refuse(&gm_server_program, context, 1,
                                 "Configuration error: no key to check tokens with; one of "
-                                "--token-public-key-file, --token-public-key-dir and "
-                                "--token-public-key is required");
+                                "--token-public-key-file, --token-public-key-dir, "
+                                "--token-public-key and --token-jwks is required");
     if (complete_tls(config, context) != GM_OPTIONS_READY ||
         complete_proxies(config, context) != GM_OPTIONS_READY)
         return GM_OPTIONS_EXIT;

@@ -66,6 +66,20 @@ static void submit(struct gm_control *control, struct gm_mail *mail)
         wake(control);
 }
 
+/* ---- Jobs ---- */
+
+static void job_work(struct gm_mail *mail)
+{
+    struct gm_control_job *job = GM_CONTAINER_OF(mail, struct gm_control_job, mail);
+    job->work(job);
+}
+
+void gm_control_submit(struct gm_control *control, struct gm_control_job *job)
+{
+    job->mail.deliver = job_work;
+    submit(control, &job->mail);
+}
+
 /* ---- Files ---- */
 
 static void file_deliver(struct gm_mail *mail)

@@ -43,6 +43,15 @@ struct gm_control_lookup {
 void gm_control_resolve(struct gm_control *control, struct gm_ring *from,
                         struct gm_control_lookup *lookup);
 
+/* Anything else that may block. */
+struct gm_control_job {
+    struct gm_mail mail; /* the thread's own */
+    /* On the control thread, to which the job belongs from gm_control_submit until then. */
+    void (*work)(struct gm_control_job *job);
+};
+/* Any thread. */
+void gm_control_submit(struct gm_control *control, struct gm_control_job *job);
+
 /* A small file, whole. */
 struct gm_control_file {
     struct gm_mail mail; /* the thread's own, like the next two */

@@ -91,6 +91,8 @@ int gm_admit_verify(struct gm_server_ring *ctx, const struct gm_credential *cred
         unsigned spent = gm_token_cache_verify(&ctx->tokens, &ctx->keys.rules, &query, out);
         ctx->verify_left -= spent < ctx->verify_left ? spent : ctx->verify_left;
         gm_counter_add(GM_COUNTER_TOKEN_MISSES, 1);
+        if (out->key_unknown)
+            gm_keys_ring_missed(ctx);
     }
     if (out->result != GM_JWT_OK)
         gm_counter_add(GM_COUNTER_TOKEN_REJECTS, 1);
@@ -103,6 +105,11 @@ int gm_admit_credential(struct gm_client *client, const struct gm_http_request *
     const char *problem = find_credential(head, &out->credential);
     if (problem != NULL) {
         (void)refuse(client, head, GM_REASON_UNAUTHORIZED, problem);
+        return GM_ADMIT_ANSWERED;
+    }
+    if (client->ctx->keys.set->count == 0) {
+        (void)refuse(client, head, GM_REASON_OVERLOAD,
+                     "The keys that tokens are checked with have not been loaded yet");
         return GM_ADMIT_ANSWERED;
     }
     struct gm_token_answer answer;

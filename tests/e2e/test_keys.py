@@ -1,91 +1,273 @@
-"""Keys that change while everything runs: key files, the agent's token, names of keys in tokens."""
+"""What is read again while everything runs: token keys and JWK Sets, the agent's certificates; and names of keys in
+tokens.
+
+A changed file is acted upon after a second or two, so the stories that wait for it run at the same time, each in a
+thread of its own with processes of its own; the tests ask how they ended."""
 import base64
+import concurrent.futures
 import hashlib
+import http.server
+import json
 import shutil
+import threading
 
 import pytest
+from conftest import Workshop
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from lib.keys import Keys
 from lib.settings import PATIENCE, wait_until
+from lib.tls import Authority, server_context, world
 from lib.tunnel import Tunnel
 
-AGAIN = "token keys loaded"
+LOADED = "token keys loaded"
 KEPT = "the changed token keys cannot be used: those loaded before stay"
 WITHDRAWN = "the key of an agent's token is no longer accepted"
+UNFETCHED = "the JWK Set cannot be fetched: the keys before it stay"
 
 
-@pytest.fixture
-def rotation(workshop, tmp_path):
-    """A server that reads a folder of keys with `old` in it, and an agent whose token `old` has signed."""
-    old, new = Keys(tmp_path, "old"), Keys(tmp_path, "new")
-    folder = tmp_path / "accepted"
-    folder.mkdir()
-    shutil.copy(old.public, folder / "old.pem")
-    backend = workshop.backend()
-    server = workshop.server("--token-public-key-dir", folder, keys=old)
-    agent = workshop.agent(server, {"svc": backend.url}, keys=old)
-    tunnel = Tunnel(server, agent, "svc", backend)
-    tunnel.old, tunnel.new, tunnel.folder = old, new, folder
-    return tunnel
-
-
-def status(tunnel, keys, headers=None) -> int:
+def ask(tunnel, keys, **headers):
+    """A request with a new token of these keys; `headers` are the token's."""
     tunnel.token = keys.forge(headers=headers)
-    return tunnel.get("/body?n=3").status
+    return tunnel.get("/body?n=3")
 
 
-def replace(path, text: str):
+def status(tunnel, keys, **headers) -> int:
+    return ask(tunnel, keys, **headers).status
+
+
+def replace(path, data: "str | bytes"):
     """As an operator does: written beside, then renamed."""
     beside = path.with_name(path.name + ".new")
-    beside.write_text(text)
+    beside.write_bytes(data.encode() if isinstance(data, str) else data)
     beside.replace(path)
 
 
-def test_keys_are_exchanged_while_requests_run(rotation):
-    server, agent, old, new = rotation.server, rotation.agent, rotation.old, rotation.new
-    assert status(rotation, old) == 200
-    assert status(rotation, new) == 401
-    with rotation.wire() as wire:
-        rotation.token = old.forge()
-        wire.send(rotation.head("POST", "/echo", "Content-Length: 10") + b"01234")
-        rotation.backend.wait_seen(2)
-
-        # One file that is no key: nothing changes, and its name is in the log.
-        replace(rotation.folder / "new.pem", new.public.read_text())
-        replace(rotation.folder / "typo.pem", "not a key")
-        line, = server.wait_log(KEPT)
-        assert "typo.pem" in line["error"]
-        assert status(rotation, old) == 200
-        assert status(rotation, new) == 401
-
-        # Mended, and the old key withdrawn at once: tokens that were known are forgotten, and those refused.
-        agent.token_files["svc"].write_text(new.agent("svc", agent.subject))
-        (rotation.folder / "typo.pem").unlink()
-        (rotation.folder / "old.pem").unlink()
-        line = server.wait_log(AGAIN, 2)[1]
-        assert line["keyCount"] == 1 and line["again"] is True
-        wait_until(lambda: status(rotation, old) == 401, "every ring has the new keys", PATIENCE)
-        server.wait_log(WITHDRAWN)
-
-        # The agent's links go once what they carry is done, and new ones stand in their place.
-        wait_until(lambda: status(rotation, new) == 200, "the agent is back by its new token", PATIENCE, 0.05)
-        answer = wire.send(b"56789").answer("POST")
-        assert answer.status == 200 and hashlib.sha256(b"0123456789").hexdigest() in answer.body.decode()
-    assert not [line for line in agent.log("link to the server lost")]
+def digits(number: int) -> str:
+    data = number.to_bytes((number.bit_length() + 7) // 8, "big")
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def test_a_token_may_name_its_key(workshop, keys):
-    """By RFC 7638's thumbprint. A name that no key has says nothing."""
-    tunnel = workshop.tunnel()
+def jwk(keys, **members) -> dict:
     numbers = load_pem_public_key(keys.public.read_bytes()).public_numbers()
+    return {"kty": "RSA", "n": digits(numbers.n), "e": digits(numbers.e), **members}
 
-    def digits(number: int) -> str:
-        return base64.urlsafe_b64encode(number.to_bytes((number.bit_length() + 7) // 8, "big")).rstrip(b"=").decode()
-    text = f'{{"e":"{digits(numbers.e)}","kty":"RSA","n":"{digits(numbers.n)}"}}'
-    name = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
-    assert status(tunnel, keys, {"kid": name}) == 200
-    assert status(tunnel, keys, {"kid": "somebody"}) == 200
-    other = Keys(keys.private.parent, "stranger")
-    assert status(tunnel, other, {"kid": name}) == 401
-    assert status(tunnel, other, {"kid": "somebody"}) == 401
+
+# --- token keys are exchanged ---
+
+class Exchange:
+    """A server that reads a folder of keys with `old` in it, and an agent whose token `old` has signed."""
+
+    def __init__(self, shop, folder, keys):
+        self.old, self.new, self.folder = keys[0], keys[1], folder / "accepted"
+        self.folder.mkdir()
+        shutil.copy(self.old.public, self.folder / "old.pem")
+        backend = shop.backend()
+        self.server = shop.server("--token-public-key-dir", self.folder, keys=self.old)
+        self.agent = shop.agent(self.server, {"svc": backend.url}, keys=self.old)
+        self.tunnel = Tunnel(self.server, self.agent, "svc", backend)
+
+    def run(self):
+        tunnel, server, agent, old, new = self.tunnel, self.server, self.agent, self.old, self.new
+        assert status(tunnel, old) == 200
+        assert status(tunnel, new) == 401
+        tunnel.token = old.forge()
+        with tunnel.wire() as wire:
+            wire.send(tunnel.head("POST", "/echo", "Content-Length: 10") + b"01234")
+            tunnel.backend.wait_seen(2)
+
+            # One file that is no key: nothing changes, and its name is in the log.
+            replace(self.folder / "new.pem", new.public.read_text())
+            replace(self.folder / "typo.pem", "not a key")
+            line, = server.wait_log(KEPT)
+            assert "typo.pem" in line["error"]
+            assert status(tunnel, old) == 200
+            assert status(tunnel, new) == 401
+
+            # Mended, and the old key withdrawn: tokens that were known are forgotten, and those refused.
+            agent.token_files["svc"].write_text(new.agent("svc", agent.subject))
+            (self.folder / "typo.pem").unlink()
+            (self.folder / "old.pem").unlink()
+            line = server.wait_log(LOADED, 2)[1]
+            assert line["keyCount"] == 1 and line["again"] is True
+            wait_until(lambda: status(tunnel, old) == 401, "every ring has the new keys", PATIENCE)
+            server.wait_log(WITHDRAWN)
+
+            # The agent's links go once what they carry is done, and new ones stand in their place.
+            wait_until(lambda: status(tunnel, new) == 200, "the agent is back by its new token", PATIENCE, 0.05)
+            answer = wire.send(b"56789").answer("POST")
+            assert answer.status == 200 and hashlib.sha256(b"0123456789").hexdigest() in answer.body.decode()
+        assert not agent.log("link to the server lost")
+
+
+# --- a JWK Set ---
+
+class JwksSite(http.server.ThreadingHTTPServer):
+    """Answers /keys with `answer`, a status and a body; counts. Over TLS."""
+
+    def __init__(self):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                site.count += 1
+                code, body = site.answer if self.path == "/keys/" else (404, b"")
+                self.send_response(code)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+        site = self
+        self.count, self.answer = 0, (503, b"not yet")
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.socket = server_context().wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"https://localhost:{self.server_address[1]}/keys/"
+
+    def close(self):
+        self.shutdown()
+        self.server_close()
+
+
+class NoPem:
+    """Keys of which the server gets no file."""
+    public = ""
+
+
+class Fetched:
+    """A server without any key but those that it fetches."""
+
+    def __init__(self, shop, folder, keys):
+        self.one, self.two, self.site = keys[0], keys[1], JwksSite()
+        shop.closers.append(self.site.close)
+        self.server = shop.server("--token-jwks", self.site.url, "--token-jwks-ca-file", world().root.certificate,
+                                  "--token-jwks-refresh", "1s", keys=NoPem)
+        self.tunnel = Tunnel.__new__(Tunnel)
+        self.tunnel.server, self.tunnel.service = self.server, "nobody"
+
+    def said(self, keys, **headers) -> "tuple[int, str | None]":
+        answer = ask(self.tunnel, keys, **headers)
+        return answer.status, answer.error
+
+    def serve(self, *members):
+        self.site.answer = 200, json.dumps({"keys": [{"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"}, *members]}).encode()
+
+    def run(self):
+        good, refused = (503, "agent_unavailable"), (401, "unauthorized")
+        one, two, server = self.one, self.two, self.server
+        # As long as no set has come nobody is refused for good.
+        assert "status 503" in server.wait_log(UNFETCHED)[0]["error"]
+        assert self.said(one) == (503, "overload")
+
+        self.serve(jwk(one, kid="k1", use="sig", alg="RS256"), jwk(two, kid="k2", use="enc"))
+        wait_until(lambda: self.said(one, kid="k1") == good, "the first set is used", PATIENCE, 0.05)
+        assert self.said(one) == good, "a token need not name its key"
+        assert self.said(one, kid="k2") == good, "a name that no key has is no name"
+        assert self.said(two, kid="k2") == refused, "k2 is not for signatures"
+
+        self.serve(jwk(two, kid="k2"), jwk(one, kid="k1"))
+        wait_until(lambda: self.said(two, kid="k2") == good, "the second set is used", PATIENCE, 0.05)
+        assert self.said(one, kid="k2") == refused, "only the key that is named is tried"
+
+        # What is no set changes nothing, and is told once.
+        before, self.site.answer = self.site.count, (200, b"<html>maintenance</html>")
+        wait_until(lambda: self.site.count >= before + 3, "it is asked again and again", PATIENCE, 0.05)
+        assert self.said(two, kid="k2") == good
+        lines = server.log(UNFETCHED)
+        assert len(lines) == 2 and "no JWK Set" in lines[1]["error"], lines
+
+
+class OnDisk:
+    """A set in a file, beside a key in PEM."""
+
+    def __init__(self, shop, folder, keys):
+        self.pem, self.one, self.two = keys
+        self.file = folder / "set.json"
+        self.file.write_text(json.dumps({"keys": [jwk(self.one, kid="a")]}))
+        self.server = shop.server("--token-jwks", self.file, keys=self.pem)
+        self.tunnel = Tunnel.__new__(Tunnel)
+        self.tunnel.server, self.tunnel.service = self.server, "nobody"
+
+    def run(self):
+        assert [status(self.tunnel, keys) for keys in (self.pem, self.one, self.two)] == [503, 503, 401]
+        replace(self.file, json.dumps({"keys": [jwk(self.two, kid="a")]}))
+        self.server.wait_log(LOADED, 2)
+        wait_until(lambda: [status(self.tunnel, keys) for keys in (self.pem, self.one, self.two)] == [503, 401, 503],
+                   "every ring has the new keys", PATIENCE)
+
+
+# --- the agent's certificates ---
+
+class Trust:
+    """An agent that trusts neither its server nor its backend, until its files say so."""
+
+    def __init__(self, shop, folder, keys):
+        stranger = Authority(world().directory, "Somebody else's root")
+        self.files = folder / "server-ca.pem", folder / "backend-ca.pem"
+        for file in self.files:
+            shutil.copy(stranger.certificate, file)
+        backend = shop.backend(tls=server_context())
+        self.server = shop.server(secure=world().server, keys=keys[0])
+        self.agent = shop.agent(self.server, {"svc": backend.url}, "--ca-file", self.files[0], "--backend-ca-file", self.files[1],
+                                "--reconnect-max", "20s", wait=False)
+        self.tunnel = Tunnel(self.server, self.agent, "svc", backend)
+
+    def run(self):
+        root = world().root.certificate.read_bytes()
+        self.agent.wait_log("cannot link to the server", 2)
+        replace(self.files[0], root)
+        replace(self.files[1], "no certificate")
+        self.server.wait_agents("svc", through=self.agent)
+        line, = self.agent.wait_log("the changed certificates cannot be used: those loaded before stay")
+        assert "backend-ca.pem" in line["error"], line
+        assert self.tunnel.get("/body?n=3").error == "backend_connect", "the stranger's root stays"
+        replace(self.files[1], root)
+        wait_until(lambda: self.tunnel.get("/body?n=3").status == 200, "the backend is trusted", PATIENCE, 0.05)
+
+
+STORIES = (Exchange, Fetched, OnDisk, Trust)
+
+
+@pytest.fixture(scope="module")
+def three_keys(tmp_path_factory, keys):
+    folder = tmp_path_factory.mktemp("keys")
+    return keys, Keys(folder, "second"), Keys(folder, "third")
+
+
+@pytest.fixture(scope="module")
+def stories(tmp_path_factory, three_keys):
+    """All of them begun."""
+    shop = Workshop(tmp_path_factory.mktemp("stories"), three_keys[0])
+    try:
+        ready = [(story, story(shop, tmp_path_factory.mktemp(story.__name__), three_keys)) for story in STORIES]
+        with concurrent.futures.ThreadPoolExecutor(len(ready)) as threads:
+            yield shop, {story: threads.submit(told.run) for story, told in ready}
+    finally:
+        shop.close()
+
+
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__.lower())
+def test_files_are_read_again(stories, request, story):
+    shop, running = stories
+    request.node.processes = shop.made
+    running[story].result()
+
+
+# --- names of keys ---
+
+def test_a_token_may_name_its_key(tunnel, three_keys):
+    """By RFC 7638's thumbprint. A name that no key has says nothing."""
+    keys, stranger, _ = three_keys
+    members = {name: value for name, value in sorted(jwk(keys).items())}
+    digest = hashlib.sha256(json.dumps(members, separators=(",", ":")).encode()).digest()
+    name = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    assert status(tunnel, keys, kid=name) == 200
+    assert status(tunnel, keys, kid="somebody") == 200
+    assert status(tunnel, stranger, kid=name) == 401
+    assert status(tunnel, stranger, kid="somebody") == 401
+    tunnel.token = keys.client()

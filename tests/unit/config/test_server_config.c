@@ -199,7 +199,8 @@ Test(server_config, a_key_is_required)
     cr_assert_eq(load(NO_WORDS, NULL), GM_OPTIONS_EXIT);
     cr_assert_eq(capture.context.exit_code, 1);
     static const char *const parts[] = {"Configuration error: ", "--token-public-key-file",
-                                        "--token-public-key-dir", "--token-public-key is required"};
+                                        "--token-public-key-dir", "--token-public-key and",
+                                        "--token-jwks is required"};
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
         cr_assert_not_null(strstr(capture.err, parts[i]), "%s", capture.err);
     finish();
@@ -215,6 +216,10 @@ Test(server_config, unusable_values_are_refused)
          "gimlet server: --idle-timeout: \"2d\" is not a duration (examples: 300ms, 10s, 1m30s)\n"},
         {"--listen-address=localhost", "gimlet server: --listen-address: \"localhost\" is not an "
                                        "IPv4 or IPv6 address, or * for all\n"},
+        {"--token-jwks-refresh=0",
+         "gimlet server: --token-jwks-refresh: \"0\" is out of range (1s to 87600h)\n"},
+        {"--token-jwks-ca-file=ca.pem",
+         "gimlet server: --token-jwks-ca-file is for an https:// address of --token-jwks\n"},
         {"--header-bytes=65KiB",
          "gimlet server: --header-bytes: \"65KiB\" is out of range (1KiB to 64KiB)\n"},
         {"--stream-limit=0", "gimlet server: --stream-limit: \"0\" is out of range (1 to 65535)\n"},

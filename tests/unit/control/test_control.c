@@ -2,6 +2,7 @@
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,8 +17,10 @@ struct world {
     struct gm_control *control;
     struct gm_control_lookup lookup;
     struct gm_control_file file;
+    struct gm_control_job job;
     struct gm_mail mail;
     struct gm_ring *answered_on;
+    pthread_t worked_on;
     _Atomic unsigned asked, done; /* release by the ring, acquire by the test */
 };
 
@@ -49,6 +52,13 @@ static void ask_file(struct gm_mail *mail)
     world->file.on_done = file_done;
     gm_control_read_file(world->control, gm_rings_get(world->rings, 0), &world->file);
     atomic_fetch_add_explicit(&world->asked, 1, memory_order_release);
+}
+
+static void job_work(struct gm_control_job *job)
+{
+    struct world *world = GM_CONTAINER_OF(job, struct world, job);
+    world->worked_on = pthread_self();
+    atomic_fetch_add_explicit(&world->done, 1, memory_order_release);
 }
 
 static struct world *world_new(void)
@@ -153,10 +163,24 @@ Test(control, a_file_is_read_whole_and_anew)
     world_free(world);
 }
 
+Test(control, a_job_is_done_on_the_thread)
+{
+    struct world *world = world_new();
+    world->job.work = job_work;
+    for (unsigned i = 1; i <= 3; i++) { /* once it has begun to work it may be given again */
+        gm_control_submit(world->control, &world->job);
+        cr_assert(await(&world->done, i));
+        cr_assert_not(pthread_equal(world->worked_on, pthread_self()));
+    }
+    world_free(world);
+}
+
 Test(control, after_a_stop_nothing_is_answered)
 {
     struct world *world = world_new();
     gm_control_stop(world->control);
+    world->job.work = job_work;
+    gm_control_submit(world->control, &world->job);
     (void)snprintf(world->lookup.host, sizeof world->lookup.host, "localhost");
     world->mail.deliver = ask_lookup;
     gm_rings_mail(world->rings, 0, &world->mail);

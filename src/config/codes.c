@@ -61,5 +61,5 @@ int gm_codes_parse(const char *text, struct gm_codes *out)
 
 bool gm_codes_has(const struct gm_codes *codes, unsigned code)
 {
-    return code <= GM_CODE_MAX && (codes->bits[code / 8] >> code % 8 & 1u) != 0;
+    return code <= GM_CODE_MAX && (codes->bits[code / 8] & 1u << code % 8) != 0;
 }

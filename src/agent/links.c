@@ -141,6 +141,7 @@ static void configure(const struct gm_agent_link *self, struct gm_link_config *c
                   .window = GM_AGENT_WINDOW,
                   .not_ready = !self->told_ready},
     };
+    config->ready.request_limit = (uint32_t)self->ctx->shared->config->max_concurrent_requests;
     memcpy(config->ready.instance, self->service->instance, sizeof self->service->instance);
     (void)snprintf(config->ready.service, sizeof config->ready.service, "%s",
                    name == NULL ? "" : name);

@@ -40,8 +40,9 @@ int gm_hello_encode(const struct gm_hello *hello, void *out, size_t cap)
 
 int gm_ready_encode(const struct gm_ready *ready, void *out, size_t cap)
 {
-    return finish(json_pack("{s:s,s:s,s:i,s:i,s:i,s:i,s:o,s:s,s:s*}", "instance", ready->instance,
-                            "service", ready->service, "stream_limit", (int)ready->stream_limit,
+    return finish(json_pack("{s:s,s:s,s:i,s:i,s:i,s:i,s:i,s:o,s:s,s:s*}", "instance",
+                            ready->instance, "service", ready->service, "stream_limit",
+                            (int)ready->stream_limit, "request_limit", (int)ready->request_limit,
                             "window", (int)ready->window, "frame_max", (int)GM_FRAME_PAYLOAD_MAX,
                             "head_max", (int)GM_FRAME_BLOCK_MAX, "features",
                             features(ready->zero_mask), "version", HELLO_VERSION, "state",
@@ -121,6 +122,8 @@ int gm_ready_decode(const void *json, size_t len, struct gm_ready *out)
             good = take_number(document, "stream_limit", GM_FRAME_SLOT_MAX, &out->stream_limit);
         if (good && json_object_get(document, "window") != NULL)
             good = take_number(document, "window", GM_LINK_WINDOW_MAX, &out->window);
+        if (good && json_object_get(document, "request_limit") != NULL)
+            good = take_number(document, "request_limit", INT32_MAX, &out->request_limit);
         out->zero_mask = lists(document, ZERO_MASK);
         const char *state = json_string_value(json_object_get(document, "state"));
         out->not_ready = state != NULL && strcmp(state, NOT_READY) == 0;

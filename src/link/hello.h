@@ -25,7 +25,8 @@ struct gm_hello {
 struct gm_ready {
     char instance[GM_LINK_INSTANCE_MAX];
     char service[GM_LINK_NAME_MAX];
-    uint32_t stream_limit; /* 0: not said */
+    uint32_t stream_limit;  /* 0: not said */
+    uint32_t request_limit; /* of the whole agent process; 0: none, or not said */
     uint32_t window;
     bool zero_mask;
     bool not_ready; /* the backend is not healthy: no streams until a note says "ready" */

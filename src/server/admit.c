@@ -48,7 +48,8 @@ static enum gm_admit_result refuse(struct gm_client *client, const struct gm_htt
 
 /* Proxy-Authorization is the gateway's own field: with it, Authorization is the backend's business.
  */
-static const char *find_credential(const struct gm_http_request *head, struct gm_credential *out)
+static const char *find_credential(const struct gm_http_request *head, enum gm_audience audience,
+                                   struct gm_credential *out)
 {
     const struct gm_http_field *field =
         gm_http_fields_find(&head->fields, GM_HTTP_ID_PROXY_AUTHORIZATION, NULL);
@@ -58,7 +59,9 @@ static const char *find_credential(const struct gm_http_request *head, struct gm
     if (field == NULL || field->value_len == 0)
         return "Missing Authorization header";
     if (field->value_len < sizeof BEARER || memcmp(field->value, BEARER, sizeof BEARER - 1) != 0)
-        return "Invalid Authorization header format";
+        return audience == GM_AUDIENCE_CLIENT
+                   ? "Invalid Authorization header format"
+                   : "Invalid Authorization header format (use 'Bearer <token>')";
     out->token = (struct gm_http_span){field->value + sizeof BEARER - 1,
                                        field->value_len - (sizeof BEARER - 1)};
     return NULL;
@@ -102,7 +105,7 @@ int gm_admit_verify(struct gm_server_ring *ctx, const struct gm_credential *cred
 int gm_admit_credential(struct gm_client *client, const struct gm_http_request *head,
                         enum gm_audience audience, struct gm_admission *out)
 {
-    const char *problem = find_credential(head, &out->credential);
+    const char *problem = find_credential(head, audience, &out->credential);
     if (problem != NULL) {
         (void)refuse(client, head, GM_REASON_UNAUTHORIZED, problem);
         return GM_ADMIT_ANSWERED;

@@ -26,7 +26,7 @@ struct gm_answer gm_answer_for(enum gm_reason_code code)
         {GM_REASON_TIMEOUT, "TIMEOUT", "Request timeout"},
         {GM_REASON_OVERLOAD, "RATE_LIMIT_EXCEEDED", NULL},
         {GM_REASON_RATE_LIMIT, "RATE_LIMIT_EXCEEDED", NULL},
-        {GM_REASON_AGENT_LIMIT, "RATE_LIMIT_EXCEEDED", NULL},
+        {GM_REASON_AGENT_LIMIT, NULL, "Agent concurrent request limit reached"},
         {GM_REASON_PROTOCOL_ERROR, "BACKEND_ERROR", NULL},
         {GM_REASON_FLOW_CONTROL, "BACKEND_ERROR", NULL},
         {GM_REASON_DRAINING, "AGENT_UNAVAILABLE", NULL},
@@ -84,9 +84,15 @@ static size_t answer_body(char *bytes, const struct gm_answer *answer, const cha
     }
     gm_text_str(&out, message);
     gm_text_str(&out, "\n");
-    if (answer->infra_code != NULL)
-        gm_text_str(&out, "\nThe tunnel made this answer; the service behind it did not.\n"
-                          "The X-Request-Id field of this answer names the request.\n");
+    if (answer->infra_code == NULL)
+        return out.len;
+    gm_text_str(&out, "\nThe tunnel made this answer; the service behind it did not.\n"
+                      "Its X-Request-Id names the request");
+    if (answer->request_id.len > 0) {
+        gm_text_str(&out, ": ");
+        gm_text_put(&out, answer->request_id.p, answer->request_id.len);
+    }
+    gm_text_str(&out, "\n");
     return out.len;
 }
 
@@ -106,6 +112,8 @@ static void answer_fields(struct gm_http_out *out, struct gm_server_ring *ctx,
     if (answer->extra_field != NULL)
         gm_http_write_raw(out,
                           (struct gm_http_span){answer->extra_field, strlen(answer->extra_field)});
+    if (answer->retry_after_s > 0)
+        gm_http_write_field_u64(out, GM_HTTP_LIT("Retry-After"), answer->retry_after_s);
     if (answer->close)
         gm_http_write_field(out, GM_HTTP_LIT("Connection"), GM_HTTP_LIT("close"));
     else if (answer->http10)

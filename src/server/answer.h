@@ -22,6 +22,7 @@ struct gm_answer {
     size_t body_len;
     struct gm_http_span request_id;
     const char *extra_field; /* one whole "Name: value\r\n", or NULL */
+    unsigned retry_after_s;  /* 0: not said */
     bool json, head_only, close, http10;
 };
 

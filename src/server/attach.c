@@ -38,14 +38,19 @@ static struct gm_ws_text field_text(const struct gm_http_request *head, enum gm_
                          : (struct gm_ws_text){field->value, field->value_len};
 }
 
+/* What those are told who ask without a WebSocket handshake; 400, as 0.0.x answers them. */
+#define NO_UPGRADE "Bad Request"
+
 static enum gm_admit_result refuse(struct gm_client *client, const struct gm_http_request *head,
                                    enum gm_reason_code reason, const char *message)
 {
     struct gm_answer answer = gm_answer_for(reason);
     answer.infra_code = NULL;
     answer.message = message;
-    if (reason == GM_REASON_UPGRADE_REQUIRED)
-        answer.extra_field = "Upgrade: websocket\r\nSec-WebSocket-Version: " GM_WS_VERSION "\r\n";
+    if (reason == GM_REASON_METHOD_NOT_ALLOWED)
+        answer.extra_field = "Allow: GET\r\n";
+    else if (message != NULL && strcmp(message, NO_UPGRADE) == 0)
+        answer.extra_field = "Sec-WebSocket-Version: " GM_WS_VERSION "\r\n";
     gm_admit_answer(client, head, answer);
     return GM_ADMIT_ANSWERED;
 }
@@ -92,11 +97,9 @@ static const char *check_upgrade(const struct gm_http_request *head, enum gm_rea
         .is_http11 = head->framing.version_minor == 1,
     };
     int status = gm_ws_check_request(&upgrade);
-    *reason = status == 405   ? GM_REASON_METHOD_NOT_ALLOWED
-              : status == 426 ? GM_REASON_UPGRADE_REQUIRED
-                              : GM_REASON_BAD_REQUEST;
+    *reason = status == 405 ? GM_REASON_METHOD_NOT_ALLOWED : GM_REASON_BAD_REQUEST;
     if (status != 0)
-        return "Bad Request";
+        return status == 405 ? "Method Not Allowed" : NO_UPGRADE;
     *reason = GM_REASON_NOT_IMPLEMENTED;
     if (!gm_ws_protocol_offered(upgrade.protocol, GM_FRAME_SUBPROTOCOL))
         return "This server speaks the subprotocol " GM_FRAME_SUBPROTOCOL
@@ -266,6 +269,7 @@ static void link_up(struct gm_link *link)
                              ? link->ready.stream_limit
                              : link->hello.stream_limit;
     card->request_window = link->ready.window;
+    card->request_limit = link->ready.request_limit;
     self->card = card;
     self->not_ready = link->ready.not_ready;
     card_state(self);

@@ -41,7 +41,7 @@ struct gm_server_shared {
     struct gm_server_ring **ring_contexts;
     struct gm_port **ports;
     struct gm_registry **registries;
-    int64_t started_wall_s;
+    uint64_t started_ns; /* on the rings' clock */
     uint32_t lane_count;
     char instance[33]; /* random id of this process */
     /* Rings whose clients have all gone, in a drain, and rings that have nothing left at all.
@@ -50,6 +50,8 @@ struct gm_server_shared {
     /* Requests under way on all rings. Writers: any ring, relaxed; a limit and a figure, publishes
      * nothing. */
     _Atomic int64_t active_requests;
+    /* Requests that have ended, on whichever ring. */
+    struct gm_rate rate;
 };
 
 struct gm_server_ring {

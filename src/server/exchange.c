@@ -39,15 +39,46 @@ static struct gm_exchange *exchange_take(struct gm_server_ring *ctx)
     exchange->in_use = true;
     gm_holder_init(&exchange->holder, exchange_evacuate);
     ctx->exchange_used_count++;
-    atomic_fetch_add_explicit(&ctx->shared->active_requests, 1, memory_order_relaxed);
     return exchange;
+}
+
+/* A place under --max-concurrent-requests: whoever counts past it steps back. */
+static bool place_take(struct gm_server_shared *shared)
+{
+    const int64_t limit = shared->config->max_concurrent_requests;
+    int64_t before = atomic_fetch_add_explicit(&shared->active_requests, 1, memory_order_relaxed);
+    if (limit <= 0 || before < limit)
+        return true;
+    atomic_fetch_sub_explicit(&shared->active_requests, 1, memory_order_relaxed);
+    return false;
+}
+
+static void place_give(struct gm_server_shared *shared)
+{
+    atomic_fetch_sub_explicit(&shared->active_requests, 1, memory_order_relaxed);
+}
+
+/* Its card and its place are free, for whoever comes next. */
+static void exchange_vacate(struct gm_exchange *exchange)
+{
+    struct gm_server_ring *ctx = exchange->ctx;
+    uint64_t now_ns = gm_ring_now_ns(ctx->ring);
+    if (exchange->card != NULL) {
+        gm_rate_add(&exchange->card->rate, now_ns);
+        gm_card_end(exchange->card);
+    }
+    exchange->card = NULL;
+    if (exchange->active) {
+        gm_rate_add(&ctx->shared->rate, now_ns);
+        place_give(ctx->shared);
+    }
+    exchange->active = false;
 }
 
 static void exchange_release(struct gm_exchange *exchange)
 {
     struct gm_server_ring *ctx = exchange->ctx;
-    if (exchange->card != NULL)
-        gm_card_end(exchange->card);
+    exchange_vacate(exchange);
     gm_slice_put(exchange->open_block);
     gm_chain_clear(&exchange->replay, gm_ring_segs(ctx->ring));
     gm_ring_unhold(&exchange->holder);
@@ -59,7 +90,6 @@ static void exchange_release(struct gm_exchange *exchange)
     exchange->generation++;
     ctx->exchange_free[ctx->exchange_free_count++] = exchange->index;
     ctx->exchange_used_count--;
-    atomic_fetch_sub_explicit(&ctx->shared->active_requests, 1, memory_order_relaxed);
 }
 
 void gm_exchange_tell(struct gm_exchange *exchange, const struct gm_port_message *source)
@@ -103,9 +133,58 @@ static void exchange_log_failure(const struct gm_exchange *exchange, enum gm_rea
                 GM_BOOL("answered", !exchange->final_passed));
 }
 
+/* Whose place is meant. */
+struct want {
+    const char *service;
+    size_t service_len;
+    uint32_t agent_limit; /* of the agent that refused; 0: not known */
+};
+
+#define EXCHANGE_MESSAGE_MAX (GM_REGISTRY_SERVICE_MAX + 64u)
+
+/* What there is to say about a request that found no place: numbers and names into `message`, and
+ * when one will be free. */
+static void exchange_explain(struct gm_server_ring *ctx, const struct want *want,
+                             struct gm_answer *answer, char message[EXCHANGE_MESSAGE_MAX])
+{
+    uint64_t milli = 0;
+    switch (answer->reason) {
+    case GM_REASON_AGENT_UNAVAILABLE:
+        (void)snprintf(message, EXCHANGE_MESSAGE_MAX, "No agents available for service %.*s",
+                       (int)want->service_len, want->service);
+        break;
+    case GM_REASON_RATE_LIMIT:
+        (void)snprintf(message, EXCHANGE_MESSAGE_MAX,
+                       "Server concurrent request limit reached (%lld)",
+                       (long long)ctx->shared->config->max_concurrent_requests);
+        milli = gm_rate_read(&ctx->shared->rate, gm_ring_now_ns(ctx->ring));
+        break;
+    case GM_REASON_AGENT_LIMIT:
+        if (want->agent_limit == 0)
+            (void)snprintf(message, EXCHANGE_MESSAGE_MAX, "%s", answer->message);
+        else
+            (void)snprintf(message, EXCHANGE_MESSAGE_MAX, "%s (%u)", answer->message,
+                           want->agent_limit);
+        milli = gm_registry_rate(ctx->registry, want->service, want->service_len);
+        break;
+    default:
+        return;
+    }
+    answer->message = message;
+    if (answer->reason != GM_REASON_AGENT_UNAVAILABLE)
+        answer->retry_after_s = gm_rate_wait_s(milli, 1);
+}
+
 static void exchange_answer(struct gm_exchange *exchange, enum gm_reason_code reason)
 {
     struct gm_answer answer = gm_answer_for(reason);
+    char message[EXCHANGE_MESSAGE_MAX];
+    exchange_explain(
+        exchange->ctx,
+        &(struct want){.service = exchange->service,
+                       .service_len = exchange->service_len,
+                       .agent_limit = exchange->card == NULL ? 0 : exchange->card->request_limit},
+        &answer, message);
     answer.json = exchange->accepts_json;
     answer.head_only = exchange->method == GM_HTTP_HEAD;
     answer.close = true;
@@ -169,12 +248,11 @@ static void exchange_refuse(struct gm_client *client, const struct gm_exchange_r
                             enum gm_reason_code reason)
 {
     struct gm_answer answer = gm_answer_for(reason);
-    char message[GM_REGISTRY_SERVICE_MAX + 64];
-    if (reason == GM_REASON_AGENT_UNAVAILABLE) {
-        (void)snprintf(message, sizeof message, "No agents available for service %.*s",
-                       (int)request->service_len, request->service);
-        answer.message = message;
-    }
+    char message[EXCHANGE_MESSAGE_MAX];
+    exchange_explain(
+        client->ctx,
+        &(struct want){.service = request->service, .service_len = request->service_len}, &answer,
+        message);
     gm_admit_answer(client, request->head, answer);
 }
 
@@ -216,32 +294,34 @@ static bool exchange_reserve(struct gm_exchange *exchange)
     return true;
 }
 
+static enum gm_reason_code exchange_no_place(struct gm_server_ring *ctx,
+                                             const struct gm_exchange_request *request,
+                                             const struct gm_card *card)
+{
+    if (card != NULL)
+        return GM_REASON_OVERLOAD;
+    return gm_registry_serves(ctx->registry, request->service, request->service_len)
+               ? GM_REASON_AGENT_LIMIT
+               : GM_REASON_AGENT_UNAVAILABLE;
+}
+
 struct gm_exchange *gm_exchange_start(struct gm_client *client,
                                       const struct gm_exchange_request *request)
 {
     struct gm_server_ring *ctx = client->ctx;
-    const int64_t limit = ctx->shared->config->max_concurrent_requests;
-    if (limit > 0 &&
-        atomic_load_explicit(&ctx->shared->active_requests, memory_order_relaxed) >= limit) {
-        struct gm_answer answer = gm_answer_for(GM_REASON_RATE_LIMIT);
-        char message[80];
-        (void)snprintf(message, sizeof message, "Server concurrent request limit reached (%lld)",
-                       (long long)limit);
-        answer.message = message;
-        gm_admit_answer(client, request->head, answer);
+    if (!place_take(ctx->shared)) {
+        exchange_refuse(client, request, GM_REASON_RATE_LIMIT);
         return NULL;
     }
     struct gm_card *card =
         gm_registry_pick(ctx->registry, request->service, request->service_len, NULL);
-    if (card == NULL) {
-        exchange_refuse(client, request, GM_REASON_AGENT_UNAVAILABLE);
-        return NULL;
-    }
-    struct gm_exchange *exchange = exchange_take(ctx);
+    struct gm_exchange *exchange = card == NULL ? NULL : exchange_take(ctx);
     if (exchange == NULL) {
-        exchange_refuse(client, request, GM_REASON_OVERLOAD);
+        place_give(ctx->shared);
+        exchange_refuse(client, request, exchange_no_place(ctx, request, card));
         return NULL;
     }
+    exchange->active = true;
     exchange->client = client;
     exchange_describe(exchange, request);
     int rc = exchange_reserve(exchange)

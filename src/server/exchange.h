@@ -36,6 +36,7 @@ struct gm_exchange {
     uint16_t far_ring;
     uint8_t attempts;
     bool in_use;
+    bool active; /* has its place under --max-concurrent-requests */
 
     /* Request. */
     uint8_t method, request_body; /* enum gm_http_method, enum gm_http_body */

@@ -2,28 +2,55 @@
  * second, not ten thousand times. */
 #include "server/ops.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <jansson.h>
 
+#include "base/text.h"
+
 static void add_service(void *arg, const char *service, unsigned agents)
 {
     (void)json_object_set_new(arg, service, json_integer((json_int_t)agents));
 }
 
-/* "1h2m3.4s", as Go prints durations. */
-static void uptime_text(int64_t seconds, char *out, size_t cap)
+/* Whole units, then the fraction without trailing zeros. `unit_ns` is a power of ten. */
+static void put_fraction(struct gm_text *out, uint64_t ns, uint64_t unit_ns)
 {
-    int64_t hours = seconds / 3600, minutes = seconds / 60 % 60, rest = seconds % 60;
-    if (hours > 0)
-        (void)snprintf(out, cap, "%" PRId64 "h%" PRId64 "m%" PRId64 "s", hours, minutes, rest);
-    else if (minutes > 0)
-        (void)snprintf(out, cap, "%" PRId64 "m%" PRId64 "s", minutes, rest);
-    else
-        (void)snprintf(out, cap, "%" PRId64 "s", rest);
+    uint64_t rest = ns % unit_ns;
+    gm_text_unsigned(out, ns / unit_ns);
+    if (rest > 0)
+        gm_text_put(out, ".", 1);
+    while (rest > 0) {
+        unit_ns /= 10;
+        char digit = (char)('0' + rest / unit_ns);
+        gm_text_put(out, &digit, 1);
+        rest %= unit_ns;
+    }
+}
+
+void gm_ops_uptime(const struct gm_server_ring *ctx, char out[GM_OPS_UPTIME_MAX])
+{
+    const uint64_t second = 1000000000u;
+    uint64_t ns = gm_ring_now_ns(ctx->ring) - ctx->shared->started_ns, minutes = ns / second / 60;
+    struct gm_text text = {.at = out, .cap = GM_OPS_UPTIME_MAX - 1};
+    if (ns < second) {
+        put_fraction(&text, ns, second / 1000);
+        gm_text_str(&text, "ms");
+    } else {
+        if (minutes >= 60) {
+            gm_text_unsigned(&text, minutes / 60);
+            gm_text_str(&text, "h");
+        }
+        if (minutes > 0) {
+            gm_text_unsigned(&text, minutes % 60);
+            gm_text_str(&text, "m");
+        }
+        put_fraction(&text, ns % (60 * second), second);
+        gm_text_str(&text, "s");
+    }
+    out[text.len] = '\0';
 }
 
 enum gm_admit_result gm_ops_health(struct gm_client *client, const struct gm_http_request *head)
@@ -35,8 +62,8 @@ enum gm_admit_result gm_ops_health(struct gm_client *client, const struct gm_htt
         gm_admit_answer(client, head, missing);
         return GM_ADMIT_ANSWERED;
     }
-    char uptime[48];
-    uptime_text(gm_ring_wall_s(ctx->ring) - ctx->shared->started_wall_s, uptime, sizeof uptime);
+    char uptime[GM_OPS_UPTIME_MAX];
+    gm_ops_uptime(ctx, uptime);
     json_t *agents = json_object();
     gm_registry_each(ctx->registry, add_service, agents);
     json_t *document = json_pack(

@@ -324,6 +324,26 @@ struct gm_card *gm_registry_pick(struct gm_registry *registry, const char *name,
     return NULL;
 }
 
+bool gm_registry_serves(const struct gm_registry *registry, const char *name, size_t len)
+{
+    const struct service *service = service_find(registry, name, len);
+    for (uint32_t i = 0; service != NULL && i < service->count; i++) {
+        uint32_t state = atomic_load_explicit(&service->cards[i]->state, memory_order_relaxed);
+        if (state == GM_CARD_READY || state == GM_CARD_SILENT)
+            return true;
+    }
+    return false;
+}
+
+uint64_t gm_registry_rate(const struct gm_registry *registry, const char *name, size_t len)
+{
+    const struct service *service = service_find(registry, name, len);
+    uint64_t now_ns = gm_ring_now_ns(registry->ring), milli = 0;
+    for (uint32_t i = 0; service != NULL && i < service->count; i++)
+        milli += gm_rate_read(&service->cards[i]->rate, now_ns);
+    return milli;
+}
+
 unsigned gm_registry_links(const struct gm_registry *registry, const char *name, size_t len)
 {
     const struct service *service = service_find(registry, name, len);

@@ -8,6 +8,7 @@
 #define GM_SERVER_REGISTRY_H
 
 #include "ring/ring.h"
+#include "server/rate.h"
 
 #define GM_REGISTRY_SERVICE_MAX 256u /* bytes of a service name, NUL included */
 
@@ -35,6 +36,7 @@ struct gm_card {
                        balance only */
     uint32_t link_index, link_generation; /* on ring `ring` */
     uint32_t lane, stream_limit;
+    uint32_t request_limit; /* of the agent process, over all its links and servers; 0: not said */
     uint16_t ring;
     uint32_t
         request_window; /* READY.window: request bytes a stream may send before the first credit */
@@ -47,6 +49,7 @@ struct gm_card {
     /* enum gm_card_state. Writer: the link's ring; readers: any. Publishes nothing: a request that
      * meets an ended link is refused there. */
     _Atomic uint32_t state;
+    struct gm_rate rate;                /* of requests that have ended on it, by whichever ring */
     struct gm_card_news *joined, *left; /* one entry per ring */
 };
 
@@ -73,6 +76,10 @@ struct gm_card *gm_registry_pick(struct gm_registry *registry, const char *servi
 /* A request is given to the link, and ends. Between the two the card stays valid. */
 void gm_card_begin(struct gm_card *card);
 void gm_card_end(struct gm_card *card);
+/* Whether anybody serves the service, however busy. */
+bool gm_registry_serves(const struct gm_registry *registry, const char *service, size_t len);
+/* Requests of the service that end in 1000 s, over all of its links (server/rate.h). */
+uint64_t gm_registry_rate(const struct gm_registry *registry, const char *service, size_t len);
 /* Links of the service that this ring knows of, ready or not. */
 unsigned gm_registry_links(const struct gm_registry *registry, const char *service, size_t len);
 /* Agents of the service that this ring knows of, by whether their first link serves or waits for a

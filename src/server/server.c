@@ -175,6 +175,13 @@ static void release(struct gm_server_shared *shared)
     free(shared->ring_contexts);
 }
 
+static uint64_t started_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
 int gm_server_main(int argc, char **argv)
 {
     struct gm_server_config config;
@@ -183,7 +190,7 @@ int gm_server_main(int argc, char **argv)
         return context.exit_code;
     const struct gm_log_field context_fields[] = {GM_STR("serverID", config.server_id)};
     gm_process_log(&config.runtime, context_fields, 1);
-    struct gm_server_shared shared = {.config = &config, .started_wall_s = (int64_t)time(NULL)};
+    struct gm_server_shared shared = {.config = &config, .started_ns = started_ns()};
     gm_process_random_id(shared.instance);
     sigset_t signals;
     gm_process_block_signals(&signals);

@@ -38,7 +38,7 @@ def test_429_when_none_is_left(workshop):
     for method, body in (("GET", b""), ("POST", b"hello")):
         answer = tunnel.ask(method, "/echo", body=body)
         assert (answer.status, answer.error) == (429, "agent_limit")
-        assert answer.body.startswith(b"Gimlet Infrastructure Error\n\nError Code: RATE_LIMIT_EXCEEDED\n")
+        assert answer.body == b"Agent concurrent request limit reached (1)\n"
     assert len(backend.seen) == 2, "neither came to a backend"
     wires[0].close()
     wait_until(lambda: tunnel.get("/echo").status == 200, "there is a place again")

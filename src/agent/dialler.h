@@ -7,6 +7,7 @@
 #define GM_AGENT_DIALLER_H
 
 #include "agent/context.h"
+#include "agent/report.h"
 
 /* A link that was up for so long was a success: the next wait is the shortest again. */
 #define GM_DIALLER_GOOD_NS 10000000000ull
@@ -33,6 +34,7 @@ struct gm_agent_link {
     uint64_t up_ns;           /* when it came up; 0: it never did */
     uint64_t told_ns;         /* when the server was told of the backend's health last */
     bool told_ready;          /* and what */
+    struct gm_agent_figures figures;
     /* For the dialler, when the link goes down. */
     char cause[512];
     uint64_t down_ns;

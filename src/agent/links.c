@@ -7,6 +7,7 @@
 
 #include "agent/dialler.h"
 #include "agent/health.h"
+#include "agent/note.h"
 #include "agent/serve.h"
 
 static const struct gm_link_ops agent_link_ops;
@@ -28,6 +29,7 @@ static void report_down(struct gm_agent_link *self, const char *cause)
     (void)snprintf(self->cause, sizeof self->cause, "%s", cause);
     self->down_ns = gm_ring_now_ns(self->ctx->ring);
     gm_timer_cancel(&self->deadline);
+    gm_agent_report_end(self);
     gm_task_cancel(&self->end_task);
     report(self, &self->mail_down, gm_dialler_link_down);
 }
@@ -83,6 +85,7 @@ static void link_up(struct gm_link *link)
     }
     self->up_ns = self->told_ns = gm_ring_now_ns(self->ctx->ring);
     tell(self); /* it may have changed since the greeting was made */
+    gm_agent_report_begin(self);
     report(self, &self->mail_up, gm_dialler_link_up);
 }
 
@@ -115,6 +118,7 @@ static void link_closed(struct gm_link *link)
 static const struct gm_link_ops agent_link_ops = {
     .on_up = link_up,
     .on_drain = link_drains,
+    .on_note = gm_agent_note,
     .on_down = link_down,
     .on_closed = link_closed,
 };
@@ -199,6 +203,7 @@ void gm_agent_links_drain(struct gm_agent_ring *ctx)
 {
     for (struct gm_list *node = ctx->links.next; node != &ctx->links; node = node->next) {
         struct gm_agent_link *self = GM_CONTAINER_OF(node, struct gm_agent_link, node);
+        gm_agent_report_now(self);
         if (gm_link_is_up(&self->link))
             gm_link_drain(&self->link);
         else

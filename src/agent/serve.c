@@ -21,6 +21,10 @@ static struct gm_agent_link *link_of(struct gm_stream *stream)
 {
     return GM_CONTAINER_OF(gm_link_of(stream->mux), struct gm_agent_link, link);
 }
+static struct gm_agent_figures *figures_of(struct gm_stream *stream)
+{
+    return &link_of(stream)->figures;
+}
 static void serve_kick(struct gm_serve *serve)
 {
     gm_link_kick(gm_link_of(serve->stream->mux));
@@ -52,6 +56,7 @@ static struct gm_serve *serve_take(struct gm_agent_ring *ctx, struct gm_stream *
     serve->ctx = ctx;
     serve->stream = stream;
     gm_list_push_back(&ctx->running, &serve->node);
+    figures_of(stream)->active++;
     stream->user = serve;
     return serve;
 }
@@ -72,6 +77,7 @@ static void serve_release(struct gm_serve *serve)
     window_give(serve);
     gm_ring_unreserve(ctx->ring, serve->answer_reserved);
     gm_list_remove(&serve->node);
+    figures_of(serve->stream)->active--;
     serve->stream = NULL;
     ctx->serve_free[ctx->serve_free_count++] = (uint32_t)(serve - ctx->serves);
     place_give(ctx->shared);
@@ -84,6 +90,7 @@ static void serve_reset(struct gm_serve *serve, enum gm_reason_code reason, bool
     if (serve->detached)
         return;
     serve->detached = true;
+    figures_of(serve->stream)->sent[GM_REPORT_CANCEL]++;
     gm_stream_reset(serve->stream, (uint16_t)reason, untouched ? GM_FRAME_RESET_UNTOUCHED : 0);
     serve_kick(serve);
 }
@@ -99,6 +106,7 @@ void gm_serve_cut_all(struct gm_agent_ring *ctx)
 static void refuse(struct gm_stream *stream, enum gm_reason_code reason)
 {
     gm_counter_add(GM_COUNTER_STREAMS_REFUSED, 1);
+    figures_of(stream)->sent[GM_REPORT_CANCEL]++;
     gm_stream_reset(stream, (uint16_t)reason, GM_FRAME_RESET_UNTOUCHED);
     gm_link_kick(gm_link_of(stream->mux));
 }
@@ -131,6 +139,7 @@ static void serve_open(struct gm_stream *stream, gm_slice block, bool end)
     struct gm_agent_link *link = link_of(stream);
     struct gm_agent_ring *ctx = link->ctx;
     struct gm_head_request head;
+    link->figures.received[GM_REPORT_START]++;
     stream->user = NULL;
     int rc = gm_head_read_request(block.data, block.len, &head);
     if (rc < 0) {
@@ -142,6 +151,7 @@ static void serve_open(struct gm_stream *stream, gm_slice block, bool end)
         return;
     }
     if (!place_take(ctx->shared)) {
+        link->figures.rejections++;
         refuse(stream, GM_REASON_AGENT_LIMIT);
         return;
     }
@@ -158,6 +168,7 @@ static void serve_open(struct gm_stream *stream, gm_slice block, bool end)
                                    : -GM_E_NOMEM;
     if (rc < 0) {
         serve->detached = true;
+        link->figures.backend_failures += rc != -GM_E_NOMEM;
         refuse(stream, start_reason(rc));
         return;
     }
@@ -181,6 +192,7 @@ static void request_failed(struct gm_serve *serve, int rc)
 static void serve_data(struct gm_stream *stream, gm_slice slice)
 {
     struct gm_serve *serve = live(stream);
+    figures_of(stream)->received[GM_REPORT_DATA]++;
     if (serve == NULL) {
         gm_slice_put(slice);
         return;
@@ -222,6 +234,7 @@ static void serve_drained(struct gm_serve *serve)
 static void serve_end(struct gm_stream *stream)
 {
     struct gm_serve *serve = live(stream);
+    figures_of(stream)->received[GM_REPORT_END]++;
     if (serve == NULL)
         return;
     bool stopped = (stream->flags & GM_STREAM_STOP_SENT) != 0;
@@ -236,7 +249,8 @@ static void serve_was_reset(struct gm_stream *stream, uint16_t reason, uint16_t 
 {
     struct gm_serve *serve = live(stream);
     (void)reason;
-    (void)flags;
+    if ((flags & (GM_MUX_RESET_LOCAL | GM_MUX_RESET_LOST)) == 0)
+        figures_of(stream)->received[GM_REPORT_CANCEL]++;
     if (serve == NULL)
         return;
     serve->detached = true;
@@ -363,6 +377,8 @@ static void answer_head(struct gm_call *call, const struct gm_http_response *hea
     int rc = encode_head(serve->ctx->ring, head, &block);
     if (rc == 0) {
         serve->answer_done = end;
+        figures_of(serve->stream)->sent[GM_REPORT_START]++;
+        figures_of(serve->stream)->sent[GM_REPORT_END] += end;
         rc = gm_stream_head(serve->stream, block, end);
     }
     if (rc < 0 && rc != -GM_E_CLOSED)
@@ -401,8 +417,10 @@ static void answer_data(struct gm_call *call, gm_slice slice)
         serve_reset(serve, GM_REASON_OVERLOAD, false);
         return;
     }
-    if (rc == 0)
+    if (rc == 0) {
         serve->unpulled += len;
+        figures_of(serve->stream)->sent[GM_REPORT_DATA]++;
+    }
     answer_grow(serve);
     serve_kick(serve);
 }
@@ -445,6 +463,7 @@ static void answer_end(struct gm_call *call, const struct gm_http_fields *traile
         gm_stream_stop(stream, GM_REASON_NONE);
     if (!serve->answer_done) {
         serve->answer_done = true;
+        figures_of(stream)->sent[GM_REPORT_END]++;
         if (!answer_trailers(serve, trailers))
             gm_stream_end(stream);
     }
@@ -458,6 +477,8 @@ static void answer_sent(struct gm_call *call)
 
 static void answer_failed(struct gm_call *call, enum gm_reason_code reason, bool untouched)
 {
+    /* Memory of ours that was short is no failure of the backend's. */
+    figures_of(serve_of(call)->stream)->backend_failures += reason != GM_REASON_OVERLOAD;
     serve_reset(serve_of(call), reason, untouched);
 }
 

@@ -67,6 +67,8 @@ struct gm_server_config {
     int tls_client_auth;            /* enum gm_config_client_auth */
     bool allow_slow_tls;            /* without AES in hardware, too */
     int32_t metrics_port;           /* -1 = off */
+    int64_t metrics_series_max;     /* rows of request counts, per ring */
+    uint64_t metrics_retention_ns;  /* what is idle and without agent for so long is left out */
     int32_t health_port;            /* -1 = /health is on the main port */
     const char *server_id;          /* never NULL: eight random hex digits unless given */
     const char

@@ -9,6 +9,7 @@
 #include "http/target.h"
 #include "server/attach.h"
 #include "server/exchange.h"
+#include "server/figures.h"
 #include "server/ops.h"
 #include "server/request.h"
 
@@ -135,10 +136,14 @@ static enum gm_admit_result admit_service(struct gm_client *client,
 {
     struct gm_admission admission;
     int rc = gm_admit_credential(client, head, GM_AUDIENCE_CLIENT, &admission);
+    struct gm_http_span name = {path->name, path->name_len};
+    if (rc == GM_ADMIT_ANSWERED)
+        gm_figures_refused(client->ctx, name, NULL, GM_REASON_UNAUTHORIZED);
     if (rc != GM_ADMIT_STARTED)
         return (enum gm_admit_result)rc;
     if (!gm_principal_may_call(admission.principal, path->name, path->name_len)) {
         gm_log_error("service not permitted", GM_STRN("service", path->name, path->name_len));
+        gm_figures_refused(client->ctx, name, admission.principal, GM_REASON_FORBIDDEN);
         return refuse(client, head, GM_REASON_FORBIDDEN, "Forbidden");
     }
     struct gm_exchange_request request = {
@@ -147,6 +152,7 @@ static enum gm_admit_result admit_service(struct gm_client *client,
         .service_len = path->name_len,
         .prefix = path->slash ? GM_HTTP_LIT("/") : (struct gm_http_span){0},
         .target = path->rest,
+        .who = admission.principal,
         .strip_authorization = admission.credential.in_authorization,
     };
     return gm_exchange_start(client, &request) != NULL ? GM_ADMIT_STARTED : GM_ADMIT_ANSWERED;
@@ -193,7 +199,7 @@ enum gm_admit_result gm_admit(struct gm_client *client, const struct gm_http_req
         result = admit_public(client, head);
         break;
     }
-    if (result != GM_ADMIT_WAIT)
+    if (result != GM_ADMIT_WAIT && result != GM_ADMIT_HELD)
         gm_counter_add(GM_COUNTER_REQUESTS, 1);
     return result;
 }

@@ -14,6 +14,7 @@ enum gm_admit_result {
     GM_ADMIT_STARTED,  /* client->exchange is set */
     GM_ADMIT_ANSWERED, /* answered; the connection goes on unless client->close_after */
     GM_ADMIT_WAIT,     /* this turn's RSA budget is spent: ask again next turn with the same head */
+    GM_ADMIT_HELD,     /* put into a list by its `queue`: gm_client_verify_turn asks again */
     GM_ADMIT_HANDED,   /* the connection leaves for another owner: touch it no more */
 };
 

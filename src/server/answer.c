@@ -145,7 +145,12 @@ void gm_answer_write(struct gm_server_ring *ctx, struct gm_conn *conn,
     gm_http_write_end(&out);
     GM_ASSERT(out.error == 0);
     gm_conn_write(conn, head, out.len);
-    if (!answer->head_only)
+    if (answer->document != NULL && answer->head_only)
+        gm_buf_put(answer->document);
+    else if (answer->document != NULL)
+        gm_conn_push(conn,
+                     (gm_slice){answer->document->data, (uint32_t)body_len, answer->document});
+    else if (!answer->head_only)
         gm_conn_write(conn, body, body_len);
     if (answer->reason != GM_REASON_NONE)
         gm_counter_add(GM_COUNTER_REQUESTS_FAILED, 1);

@@ -20,6 +20,7 @@ struct gm_answer {
     const char *content_type; /* with `body`: a document; NULL: text */
     const void *body;
     size_t body_len;
+    struct gm_buf *document; /* instead of `body`: one reference, taken (server/document.h) */
     struct gm_http_span request_id;
     const char *extra_field; /* one whole "Name: value\r\n", or NULL */
     unsigned retry_after_s;  /* 0: not said */

@@ -254,6 +254,7 @@ static void card_state(struct gm_server_link *self)
 static void link_up(struct gm_link *link)
 {
     struct gm_server_link *self = server_link_of(link);
+    gm_metrics_count(&self->ctx->metrics, GM_METRICS_RECV_READY);
     if (self->lane >= self->ctx->shared->lane_count)
         return; /* surplus: the agent closes it */
     struct gm_card *card = gm_card_new(self->ctx->registry);
@@ -270,6 +271,7 @@ static void link_up(struct gm_link *link)
                              : link->hello.stream_limit;
     card->request_window = link->ready.window;
     card->request_limit = link->ready.request_limit;
+    card->expires_s = self->expires_s;
     self->card = card;
     self->not_ready = link->ready.not_ready;
     card_state(self);
@@ -301,6 +303,7 @@ static void link_drains(struct gm_link *link)
 {
     struct gm_server_link *self = server_link_of(link);
     begin_drain(self);
+    gm_metrics_count(&self->ctx->metrics, GM_METRICS_RECV_DRAINING);
     gm_log_info("agent drains", GM_STR("agentID", self->subject), GM_STR("service", self->service),
                 GM_UINT("lane", self->lane));
 }
@@ -471,6 +474,7 @@ static void attach_arrive(struct gm_mail *mail)
     } else {
         ctx->links[self->index] = self;
         ctx->link_count++;
+        gm_metrics_count(&ctx->metrics, GM_METRICS_SENT_HELLO);
         gm_timer_init(&self->expiry, credential_due);
         gm_timer_set(ctx->ring, &self->expiry, gm_ring_now_ns(ctx->ring) + 1000000ull);
     }

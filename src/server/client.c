@@ -223,6 +223,7 @@ static bool client_admit(struct gm_client *client, const struct gm_http_request 
 {
     switch (gm_admit(client, request)) {
     case GM_ADMIT_HANDED:
+    case GM_ADMIT_HELD:
         return false;
     case GM_ADMIT_WAIT:
         client->state = GM_CLIENT_VERIFY;

@@ -12,6 +12,7 @@
 #include "net/tls.h"
 #include "server/certs.h"
 #include "server/keys.h"
+#include "server/metrics.h"
 #include "server/port.h"
 #include "server/registry.h"
 
@@ -54,6 +55,13 @@ struct gm_server_shared {
     struct gm_rate rate;
 };
 
+/* Ring 0: clients that wait for /metrics (server/scrape.c). */
+struct gm_scrape {
+    struct gm_list waiting;
+    uint32_t pending; /* rings that have not looked yet */
+    bool fresh;
+};
+
 struct gm_server_ring {
     struct gm_server_shared *shared;
     struct gm_ring *ring;
@@ -62,6 +70,9 @@ struct gm_server_ring {
     struct gm_ring_keys keys;
     struct gm_token_cache tokens;
     void *tokens_memory;
+    struct gm_metrics metrics; /* freed when no ring runs any more */
+    struct gm_scrape scrape;
+    struct gm_mail scrape_mail; /* from ring 0 and back */
 
     struct gm_listener public_listener, tls_listener, metrics_listener, health_listener;
     uint32_t public_open; /* of the first two */

@@ -13,6 +13,7 @@
 #include "codec/codec.h"
 #include "frame/head.h"
 #include "server/admit.h"
+#include "server/figures.h"
 #include "server/request.h"
 
 /* ---- Life ---- */
@@ -78,6 +79,7 @@ static void exchange_vacate(struct gm_exchange *exchange)
 static void exchange_release(struct gm_exchange *exchange)
 {
     struct gm_server_ring *ctx = exchange->ctx;
+    gm_figures_ended(exchange);
     exchange_vacate(exchange);
     gm_slice_put(exchange->open_block);
     gm_chain_clear(&exchange->replay, gm_ring_segs(ctx->ring));
@@ -190,6 +192,7 @@ static void exchange_answer(struct gm_exchange *exchange, enum gm_reason_code re
     answer.close = true;
     answer.http10 = exchange->http10;
     answer.request_id = (struct gm_http_span){exchange->request_id, exchange->request_id_len};
+    exchange->status = (uint16_t)answer.status;
     gm_answer_write(exchange->ctx, &exchange->client->conn, &answer);
 }
 
@@ -253,6 +256,8 @@ static void exchange_refuse(struct gm_client *client, const struct gm_exchange_r
         client->ctx,
         &(struct want){.service = request->service, .service_len = request->service_len}, &answer,
         message);
+    gm_figures_refused(client->ctx, (struct gm_http_span){request->service, request->service_len},
+                       request->who, reason);
     gm_admit_answer(client, request->head, answer);
 }
 
@@ -323,6 +328,7 @@ struct gm_exchange *gm_exchange_start(struct gm_client *client,
     }
     exchange->active = true;
     exchange->client = client;
+    gm_figures_began(exchange, request->who);
     exchange_describe(exchange, request);
     int rc = exchange_reserve(exchange)
                  ? gm_request_encode(exchange, request, &exchange->open_block)

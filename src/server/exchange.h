@@ -64,10 +64,13 @@ struct gm_exchange {
     uint64_t answer_left; /* ANSWER_LENGTH: bytes still to come */
     struct gm_window window;
 
+    uint64_t started_ns; /* when its head had been read and admitted */
     char service[GM_REGISTRY_SERVICE_MAX];
+    char subject[GM_REGISTRY_SERVICE_MAX]; /* the client's, by its credential */
     char request_id[GM_REQUEST_ID_MAX];
     uint16_t service_len;
-    uint8_t request_id_len;
+    uint16_t status; /* of the final head that the client has been sent; 0: none */
+    uint8_t request_id_len, subject_len;
 };
 
 /* A request whose head has been parsed and admitted. */
@@ -77,7 +80,8 @@ struct gm_exchange_request {
     size_t service_len;
     struct gm_http_span prefix; /* "/" or nothing, in front of target */
     struct gm_http_span target;
-    bool strip_authorization; /* Authorization held the gateway's own credential */
+    const struct gm_principal *who; /* who asks; borrowed */
+    bool strip_authorization;       /* Authorization held the gateway's own credential */
 };
 
 /* Starts it. NULL: it could not be started and was answered (503, 500); the client goes on as after

@@ -26,6 +26,11 @@ static void far_tell(struct gm_far *far, struct gm_port_message message)
     gm_port_send(&far->ctx->port, 0, &message);
 }
 
+static void count(struct gm_far *far, enum gm_metrics_message message)
+{
+    gm_metrics_count(&far->ctx->metrics, message);
+}
+
 static void refuse(struct gm_server_ring *ctx, struct gm_pair_id pair, uint16_t reason)
 {
     gm_counter_add(GM_COUNTER_STREAMS_REFUSED, 1);
@@ -84,6 +89,9 @@ static void far_open(struct gm_server_ring *ctx, const struct gm_port_message *m
     far->pulled = 0;
     far->near_gone = false;
     gm_list_init(&far->node);
+    count(far, GM_METRICS_SENT_START);
+    if (open.end)
+        count(far, GM_METRICS_SENT_END);
     gm_link_kick(link);
 }
 
@@ -112,12 +120,15 @@ void gm_far_on_message(void *context, const struct gm_port_message *message)
     }
     switch ((enum gm_port_kind)message->kind) {
     case GM_PORT_DATA:
+        count(far, GM_METRICS_SENT_DATA);
         far_starved(far, gm_stream_data(far->stream, message->slice));
         break;
     case GM_PORT_TRAILERS:
+        count(far, GM_METRICS_SENT_END);
         far_starved(far, gm_stream_trailers(far->stream, message->slice));
         break;
     case GM_PORT_END:
+        count(far, GM_METRICS_SENT_END);
         gm_stream_end(far->stream);
         break;
     case GM_PORT_GRANT:
@@ -128,6 +139,7 @@ void gm_far_on_message(void *context, const struct gm_port_message *message)
         break;
     case GM_PORT_RESET:
         far->near_gone = true;
+        count(far, GM_METRICS_SENT_CANCEL);
         gm_stream_reset(far->stream, message->reason, 0);
         break;
     case GM_PORT_OPEN:
@@ -149,18 +161,23 @@ static struct gm_far *far_of(struct gm_stream *stream)
 
 static void far_head(struct gm_stream *stream, gm_slice block, bool end)
 {
+    struct gm_far *far = far_of(stream);
     (void)end; /* on_end follows */
-    if (far_of(stream) != NULL)
-        far_tell(far_of(stream),
-                 (struct gm_port_message){.kind = GM_PORT_HEAD, .slice = gm_slice_ref(block)});
+    if (far == NULL)
+        return;
+    count(far, GM_METRICS_RECV_START);
+    far_tell(far, (struct gm_port_message){.kind = GM_PORT_HEAD, .slice = gm_slice_ref(block)});
 }
 
 static void far_data(struct gm_stream *stream, gm_slice slice)
 {
-    if (far_of(stream) != NULL)
-        far_tell(far_of(stream), (struct gm_port_message){.kind = GM_PORT_DATA, .slice = slice});
-    else
+    struct gm_far *far = far_of(stream);
+    if (far == NULL) {
         gm_slice_put(slice);
+        return;
+    }
+    count(far, GM_METRICS_RECV_DATA);
+    far_tell(far, (struct gm_port_message){.kind = GM_PORT_DATA, .slice = slice});
 }
 
 static void far_trailers(struct gm_stream *stream, gm_slice block)
@@ -172,8 +189,11 @@ static void far_trailers(struct gm_stream *stream, gm_slice block)
 
 static void far_end(struct gm_stream *stream)
 {
-    if (far_of(stream) != NULL)
-        far_tell(far_of(stream), (struct gm_port_message){.kind = GM_PORT_END});
+    struct gm_far *far = far_of(stream);
+    if (far == NULL)
+        return;
+    count(far, GM_METRICS_RECV_END);
+    far_tell(far, (struct gm_port_message){.kind = GM_PORT_END});
 }
 
 static void far_reset(struct gm_stream *stream, uint16_t reason, uint16_t flags)
@@ -181,6 +201,8 @@ static void far_reset(struct gm_stream *stream, uint16_t reason, uint16_t flags)
     struct gm_far *far = far_of(stream);
     if (far == NULL)
         return;
+    if ((flags & (GM_MUX_RESET_LOST | GM_MUX_RESET_LOCAL)) == 0)
+        count(far, GM_METRICS_RECV_END);
     struct gm_port_message message = {.kind = GM_PORT_RESET, .reason = reason};
     if ((flags & GM_FRAME_RESET_UNTOUCHED) != 0)
         message.flags |= GM_PORT_UNTOUCHED;

@@ -5,16 +5,37 @@
 
 #include <jansson.h>
 
+static void count(struct gm_server_link *self, enum gm_metrics_message message)
+{
+    gm_metrics_count(&self->ctx->metrics, message);
+}
+
 static void take_ready(struct gm_server_link *self, const json_t *note)
 {
     (void)note;
+    count(self, GM_METRICS_RECV_READY);
     gm_attach_ready(self, true);
 }
 
 static void take_not_ready(struct gm_server_link *self, const json_t *note)
 {
     (void)note;
+    count(self, GM_METRICS_RECV_NOT_READY);
     gm_attach_ready(self, false);
+}
+
+static void take_report(struct gm_server_link *self, const json_t *note)
+{
+    struct gm_card *card = self->card;
+    struct gm_report report;
+    count(self, GM_METRICS_RECV_METRICS);
+    if (card == NULL)
+        return; /* a surplus link, about to close */
+    for (unsigned i = 0; i < GM_REPORT_FIGURES; i++)
+        report.figure[i] = atomic_load_explicit(&card->figure[i], memory_order_relaxed);
+    gm_report_decode(note, &report);
+    for (unsigned i = 0; i < GM_REPORT_FIGURES; i++)
+        atomic_store_explicit(&card->figure[i], report.figure[i], memory_order_relaxed);
 }
 
 static const struct {
@@ -23,15 +44,20 @@ static const struct {
 } notes[] = {
     {"ready", take_ready},
     {"not_ready", take_not_ready},
+    {GM_REPORT_TYPE, take_report},
 };
 
 void gm_note_take(struct gm_link *link, const char *json, size_t len)
 {
+    struct gm_server_link *self = GM_CONTAINER_OF(link, struct gm_server_link, link);
     json_t *note = json_loadb(json, len, 0, NULL);
     const char *type = json_string_value(json_object_get(note, "type"));
-    for (size_t i = 0; type != NULL && i < sizeof notes / sizeof notes[0]; i++) {
-        if (strcmp(notes[i].type, type) == 0)
-            notes[i].take(GM_CONTAINER_OF(link, struct gm_server_link, link), note);
-    }
+    size_t row = 0, end = sizeof notes / sizeof notes[0];
+    while (row < end && (type == NULL || strcmp(notes[row].type, type) != 0))
+        row++;
+    if (row < end)
+        notes[row].take(self, note);
+    else
+        count(self, GM_METRICS_RECV_UNKNOWN);
     json_decref(note);
 }

@@ -9,6 +9,7 @@
 #include <jansson.h>
 
 #include "base/text.h"
+#include "server/scrape.h"
 
 static void add_service(void *arg, const char *service, unsigned agents)
 {
@@ -91,6 +92,8 @@ enum gm_admit_result gm_ops_health(struct gm_client *client, const struct gm_htt
 enum gm_admit_result gm_ops_metrics(struct gm_client *client, const struct gm_http_request *head)
 {
     struct gm_server_shared *shared = client->ctx->shared;
+    if (gm_http_span_equal(head->path, GM_HTTP_LIT("/metrics")))
+        return gm_scrape_answer(client, head);
     if (!gm_http_span_equal(head->path, GM_HTTP_LIT("/debug/counters"))) {
         struct gm_answer missing = gm_answer_for(GM_REASON_NOT_FOUND);
         missing.message = "404 page not found";

@@ -28,6 +28,8 @@ struct service {
 struct gm_registry {
     struct gm_ring *ring;
     struct gm_registry **all;
+    void (*joined)(void *arg, const struct gm_card *card); /* NULL: nobody watches */
+    void *joined_arg;
     struct service *buckets[REGISTRY_BUCKETS];
 };
 
@@ -163,7 +165,10 @@ static void registry_drop_service(struct gm_registry *registry, struct service *
 static void card_joined(struct gm_mail *mail)
 {
     struct gm_card_news *news = GM_CONTAINER_OF(mail, struct gm_card_news, mail);
-    struct service *service = service_make(news->registry, news->card->service);
+    struct gm_registry *registry = news->registry;
+    struct service *service = service_make(registry, news->card->service);
+    if (registry->joined != NULL)
+        registry->joined(registry->joined_arg, news->card);
     /* Without memory the ring does not know the link; others do. The card's hold is given back when
      * the link leaves. */
     if (service != NULL && service_add(service, news->card))
@@ -383,4 +388,41 @@ void gm_registry_each(const struct gm_registry *registry,
         for (const struct service *s = registry->buckets[i]; s != NULL; s = s->next)
             each(arg, s->name, service_agents(s));
     }
+}
+
+void gm_registry_watch(struct gm_registry *registry,
+                       void (*joined)(void *arg, const struct gm_card *card), void *arg)
+{
+    registry->joined = joined;
+    registry->joined_arg = arg;
+}
+
+static void service_each_card(const struct service *service,
+                              void (*each)(void *arg, const struct gm_card *card), void *arg)
+{
+    for (uint32_t i = 0; i < service->count; i++)
+        each(arg, service->cards[i]);
+}
+
+void gm_registry_each_card(const struct gm_registry *registry,
+                           void (*each)(void *arg, const struct gm_card *card), void *arg)
+{
+    for (uint32_t i = 0; i < REGISTRY_BUCKETS; i++) {
+        for (const struct service *s = registry->buckets[i]; s != NULL; s = s->next)
+            service_each_card(s, each, arg);
+    }
+}
+
+bool gm_registry_has(const struct gm_registry *registry, const struct gm_registry_key *key)
+{
+    const struct service *service = service_find(registry, key->service, key->service_len);
+    if (service == NULL || key->subject_len == 0)
+        return service != NULL && service->count > 0;
+    for (uint32_t i = 0; i < service->count; i++) {
+        const char *subject = service->cards[i]->subject;
+        if (strlen(subject) == key->subject_len &&
+            memcmp(subject, key->subject, key->subject_len) == 0)
+            return true;
+    }
+    return false;
 }

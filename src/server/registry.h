@@ -7,6 +7,7 @@
 #ifndef GM_SERVER_REGISTRY_H
 #define GM_SERVER_REGISTRY_H
 
+#include "link/report.h"
 #include "ring/ring.h"
 #include "server/rate.h"
 
@@ -26,6 +27,9 @@ struct gm_card_news {
     struct gm_mail mail;
     struct gm_card *card;
     struct gm_registry *registry; /* the receiving ring's */
+    /* Of the news that the card has joined: frames of answers that this ring holds for the link's
+     * requests, when last looked at. Writer: the receiving ring; readers: any; relaxed. */
+    _Atomic uint32_t held_frames;
 };
 
 struct gm_card {
@@ -49,11 +53,21 @@ struct gm_card {
     /* enum gm_card_state. Writer: the link's ring; readers: any. Publishes nothing: a request that
      * meets an ended link is refused there. */
     _Atomic uint32_t state;
-    struct gm_rate rate;                /* of requests that have ended on it, by whichever ring */
+    struct gm_rate rate; /* of requests that have ended on it, by whichever ring */
+    /* What the agent has last told about this link, enum gm_report_figure. Writer: the link's ring;
+     * readers: any; relaxed, each figure by itself. */
+    _Atomic int64_t figure[GM_REPORT_FIGURES];
+    int64_t expires_s;                  /* end of the credential, unix seconds */
     struct gm_card_news *joined, *left; /* one entry per ring */
 };
 
 struct gm_registry;
+
+/* Names without NUL. Borrowed. */
+struct gm_registry_key {
+    const char *service, *subject;
+    size_t service_len, subject_len;
+};
 
 /* A ring's own table. `registries` (borrowed) gets it at the ring's index, and is complete before
  * the first link attaches. */
@@ -88,6 +102,15 @@ struct gm_registry_count {
     unsigned ready, not_ready;
 };
 struct gm_registry_count gm_registry_count(const struct gm_registry *registry, const char *service);
+/* Calls `each` for every link, ready or not; those of a service, and in it those of an agent
+ * process, come one after the other. */
+void gm_registry_each_card(const struct gm_registry *registry,
+                           void (*each)(void *arg, const struct gm_card *card), void *arg);
+/* Does an agent with this subject serve it? `subject` empty: does any? */
+bool gm_registry_has(const struct gm_registry *registry, const struct gm_registry_key *key);
+/* Calls `joined` whenever this ring hears of a new link. */
+void gm_registry_watch(struct gm_registry *registry,
+                       void (*joined)(void *arg, const struct gm_card *card), void *arg);
 /* Calls `each` for every service: name and number of agents (distinct subjects). For /health. */
 void gm_registry_each(const struct gm_registry *registry,
                       void (*each)(void *arg, const char *service, unsigned agents), void *arg);

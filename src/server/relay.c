@@ -125,6 +125,8 @@ static void relay_head(struct gm_exchange *exchange, gm_slice block)
         gm_exchange_commit(exchange);
     }
     exchange->final_passed = !interim;
+    if (!interim)
+        exchange->status = head.status;
     gm_slice_put(block);
     /* An upgrade that was refused is an ordinary exchange from here on, without a request body. */
     if (!interim && exchange->upgrade && exchange->framing != GM_ANSWER_RAW) {

@@ -17,6 +17,7 @@
 #include "server/attach.h"
 #include "server/exchange.h"
 #include "server/far.h"
+#include "server/figures.h"
 
 #define DRAIN_TICK_NS 20000000ull
 
@@ -183,6 +184,12 @@ static int init_exchanges(struct gm_server_ring *ctx)
     return 0;
 }
 
+static int init_metrics(struct gm_server_ring *ctx)
+{
+    gm_registry_watch(ctx->registry, gm_figures_joined, ctx);
+    return gm_metrics_init(&ctx->metrics, (uint32_t)ctx->shared->config->metrics_series_max);
+}
+
 static void drain_tick(struct gm_timer *timer);
 
 int gm_server_ring_init(struct gm_ring *ring, void *arg)
@@ -199,6 +206,7 @@ int gm_server_ring_init(struct gm_ring *ring, void *arg)
     gm_list_init(&ctx->partial_heads);
     gm_list_init(&ctx->verify_waiting);
     gm_list_init(&ctx->pulled_fars);
+    gm_list_init(&ctx->scrape.waiting);
     gm_task_init(&ctx->pulled_task, gm_far_report);
     gm_timer_init(&ctx->drain_timer, drain_tick);
     gm_certs_ring_init(&shared->certs, ctx);
@@ -208,6 +216,8 @@ int gm_server_ring_init(struct gm_ring *ring, void *arg)
                                    : gm_port_init(&ctx->port, ring, shared->ports, &port_ops, ctx);
     if (rc >= 0)
         rc = init_exchanges(ctx);
+    if (rc >= 0)
+        rc = init_metrics(ctx);
     if (rc >= 0)
         rc = init_tokens(ctx);
     if (rc >= 0)

@@ -164,6 +164,8 @@ static void release(struct gm_server_shared *shared)
         gm_rings_join(shared->rings);
     for (uint32_t i = 0; i < count; i++) {
         gm_registry_free(shared->registries[i]);
+        if (shared->ring_contexts[i] != NULL)
+            gm_metrics_fini(&shared->ring_contexts[i]->metrics);
         free(shared->ring_contexts[i]);
     }
     gm_control_free(shared->control);

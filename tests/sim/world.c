@@ -95,6 +95,8 @@ static void configure(struct sim_world *world)
         .listen_address = "127.0.0.1",
         .http_port = SIM_SERVER_PORT,
         .metrics_port = -1,
+        .metrics_series_max = 16,
+        .metrics_retention_ns = 2 * SIM_SECOND,
         .https_port = -1,
         .health_port = -1,
         .server_id = "sim",
@@ -172,6 +174,8 @@ void world_close(struct sim_world *world)
     agents_free(world);
     for (uint32_t i = 0; i < world->ring_count; i++) {
         gm_registry_free(world->registries[i]);
+        if (world->contexts[i] != NULL)
+            gm_metrics_fini(&world->contexts[i]->metrics);
         free(world->contexts[i]);
     }
     gm_lanes_free(world->shared.lanes);

@@ -1,0 +1,37 @@
+/* Notes of servers. Owner: the link's ring. */
+#include "agent/note.h"
+
+#include <string.h>
+
+#include <jansson.h>
+
+#include "agent/dialler.h"
+#include "base/log.h"
+
+/* Said just before the link ends. */
+static void token_expired(struct gm_agent_link *link, const json_t *note)
+{
+    const char *message = json_string_value(json_object_get(note, "message"));
+    gm_log_warn("the server says that the token has expired",
+                GM_STR("service", link->service->config->name),
+                GM_STR("message", message == NULL ? "" : message));
+}
+
+static const struct {
+    const char *type;
+    void (*take)(struct gm_agent_link *link, const json_t *note);
+} rows[] = {
+    {"token_expired", token_expired},
+};
+
+void gm_agent_note(struct gm_link *link, const char *json, size_t len)
+{
+    struct gm_agent_link *self = GM_CONTAINER_OF(link, struct gm_agent_link, link);
+    json_t *note = json_loadb(json, len, 0, NULL);
+    const char *type = json_string_value(json_object_get(note, "type"));
+    for (size_t i = 0; type != NULL && i < sizeof rows / sizeof rows[0]; i++) {
+        if (strcmp(type, rows[i].type) == 0)
+            rows[i].take(self, note);
+    }
+    json_decref(note);
+}

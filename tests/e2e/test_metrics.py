@@ -1,0 +1,315 @@
+"""/metrics: the families of version 0.0.x and ours, what is counted under which names, what disappears, and Prometheus
+itself as the reader. Names, types and labels: spec/gimlet.md 4."""
+import collections
+import concurrent.futures
+import json
+import shutil
+import signal
+import urllib.parse
+
+import pytest
+import requests
+
+from lib.prometheus import Page, lint
+from lib.settings import PATIENCE, RINGS, free_port, wait_until
+
+# name: (type, labels beside server_id)
+FAMILIES = {
+    "gimlet_agent_connections": ("gauge", "service"),
+    "gimlet_requests_total": ("counter", "service agent_id client_id status"),
+    "gimlet_request_duration_seconds": ("histogram", "service"),
+    "gimlet_active_requests": ("gauge", "service"),
+    "gimlet_websocket_messages_total": ("counter", "direction type"),
+    "gimlet_response_channel_buffer_usage": ("gauge", "service agent_id"),
+    "gimlet_rate_limit_rejections_total": ("counter", "service limit_type"),
+    "gimlet_agent_rate_limit_rejections_total": ("gauge", "service agent_id"),
+    "gimlet_agent_concurrent_requests": ("gauge", "service agent_id"),
+    "gimlet_agent_request_channel_buffer_usage": ("gauge", "service agent_id"),
+    "gimlet_agent_backend_failures_total": ("gauge", "service agent_id"),
+    "gimlet_agent_websocket_write_errors_total": ("gauge", "service agent_id"),
+    "gimlet_agent_frames_sent_total": ("gauge", "service agent_id frame_type"),
+    "gimlet_agent_frames_received_total": ("gauge", "service agent_id frame_type"),
+    "gimlet_agent_draining": ("gauge", "service agent_id"),
+    "gimlet_agent_connection_uptime_seconds": ("gauge", "service agent_id"),
+}
+PROCESS = {"process_cpu_seconds_total", "process_open_fds", "process_max_fds", "process_virtual_memory_bytes",
+           "process_resident_memory_bytes", "process_start_time_seconds", "go_memstats_heap_alloc_bytes",
+           "go_memstats_sys_bytes", "go_memstats_stack_inuse_bytes"}
+
+
+def scrape(server) -> Page:
+    answer = requests.get(f"http://127.0.0.1:{server.metrics_port}/metrics", timeout=PATIENCE)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    return Page(answer.text)
+
+
+def text(server) -> str:
+    return requests.get(f"http://127.0.0.1:{server.metrics_port}/metrics", timeout=PATIENCE).text
+
+
+def requests_of(server, **labels) -> int:
+    return int(scrape(server).sum("gimlet_requests_total", **labels))
+
+
+def test_every_family_has_its_type_and_labels(tunnel):
+    assert tunnel.get("/echo").status == 200
+    page = scrape(tunnel.server)
+    for name, (kind, labels) in FAMILIES.items():
+        assert page.types.get(name) == kind, name
+        samples = page.all(name + "_bucket" if kind == "histogram" else name)
+        assert samples, f"{name} has no sample"
+        for key in samples:
+            extra = {"le"} if kind == "histogram" else set()
+            assert {label for label, _ in key} == {"server_id", *labels.split()} | extra, name
+    assert page.values("gimlet_requests_total", "server_id") == {tunnel.server.health()["server_id"]}
+    assert PROCESS <= set(page.types), PROCESS - set(page.types)
+    assert 0 < page.sum("gimlet_ring_requests_total") <= tunnel.server.counter("requests")
+    assert {ring for ring in page.values("gimlet_ring_turns_total", "ring")} == {"control", *map(str, range(RINGS))}
+
+
+def test_promtool_has_nothing_to_say(tunnel):
+    """But for the five gauges that version 0.0.x named as if they were counters."""
+    misnamed = {name for name, (kind, _) in FAMILIES.items() if kind == "gauge" and name.endswith("_total")}
+    assert {line.split()[0] for line in lint(text(tunnel.server))} == misnamed
+
+
+def test_only_its_path_and_its_port(tunnel):
+    for path, status in (("/metrics", 200), ("/metrics/", 404), ("/", 404), ("/health", 404), ("/metrics?x=1", 200)):
+        assert requests.get(f"http://127.0.0.1:{tunnel.server.metrics_port}{path}", timeout=PATIENCE).status_code == status, path
+    with tunnel.wire() as wire:
+        assert wire.send("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").answer().status == 404
+    answer = requests.head(f"http://127.0.0.1:{tunnel.server.metrics_port}/metrics", timeout=PATIENCE)
+    assert answer.status_code == 200 and int(answer.headers["Content-Length"]) > 5000 and not answer.content
+
+
+def test_requests_are_counted_once_under_their_names(tunnel):
+    names = {"service": tunnel.service, "agent_id": tunnel.agent.subject, "client_id": "tester"}
+    before = scrape(tunnel.server)
+    for _ in range(3):
+        assert tunnel.get("/echo").status == 200
+    assert tunnel.get("/status?code=404").status == 404
+    assert tunnel.ask("POST", "/echo", body=b"x" * 100).status == 200
+    tunnel.server.wait_idle()
+    after = scrape(tunnel.server)
+
+    def grown(name, **labels):
+        return after.sum(name, **labels) - before.sum(name, **labels)
+    assert grown("gimlet_requests_total", **names, status="200") == 4
+    assert grown("gimlet_requests_total", **names, status="404") == 1
+    assert grown("gimlet_requests_total") == 5
+    assert grown("gimlet_request_duration_seconds_count", service=tunnel.service) == 5
+    assert grown("gimlet_request_duration_seconds_bucket", service=tunnel.service, le="+Inf") == 5
+    assert 0 < grown("gimlet_request_duration_seconds_sum", service=tunnel.service) < 5 * PATIENCE
+    for kind in ("response_start", "response_end", "request_start", "request_end"):
+        assert grown("gimlet_websocket_messages_total", type=kind) == 5, kind
+    assert grown("gimlet_websocket_messages_total", type="request_data") == 1
+    assert grown("gimlet_websocket_messages_total", type="response_data") >= 1
+
+
+def test_a_request_under_way_is_a_level(tunnel, backend):
+    with tunnel.wire() as wire:
+        wire.send(tunnel.head("GET", "/hang"))
+        backend.wait_seen()
+        assert scrape(tunnel.server).one("gimlet_active_requests", service=tunnel.service) == 1
+    wait_until(lambda: scrape(tunnel.server).one("gimlet_active_requests", service=tunnel.service) == 0, "it has ended")
+
+
+def test_a_client_that_leaves_before_the_head_is_not_counted(tunnel, backend):
+    before = requests_of(tunnel.server)
+    with tunnel.wire() as wire:
+        wire.send(tunnel.head("GET", "/hang"))
+        backend.wait_seen()
+    tunnel.server.wait_idle()
+    assert requests_of(tunnel.server) == before
+
+
+def test_names_of_strangers_make_no_series(tunnel):
+    """Neither does a name that nobody has served, whoever asks for it."""
+    before = scrape(tunnel.server)
+    for i in range(20):
+        with tunnel.wire() as wire:
+            assert wire.send(f"GET /services/made-up-{i}/ HTTP/1.1\r\nHost: x\r\n\r\n").answer().status == 401
+        with tunnel.wire() as wire:
+            head = f"GET /services/dreamt-of-{i}/ HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {tunnel.token}\r\n\r\n"
+            assert wire.send(head).answer().status == 503
+    narrow = tunnel.server.keys.client("other-*", "narrow")
+    with tunnel.wire() as wire:
+        head = f"GET {tunnel.path()} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {narrow}\r\n\r\n"
+        assert wire.send(head).answer().status == 403
+    after = scrape(tunnel.server)
+    assert after.sum("gimlet_requests_total", service="", client_id="", status="401") \
+        - before.sum("gimlet_requests_total", service="", client_id="", status="401") == 20
+    assert after.sum("gimlet_requests_total", service="", client_id="tester", status="503") \
+        - before.sum("gimlet_requests_total", service="", client_id="tester", status="503") == 20
+    assert after.one("gimlet_requests_total", service=tunnel.service, client_id="narrow", status="403", agent_id="") == 1
+    assert "made-up" not in text(tunnel.server) and "dreamt-of" not in text(tunnel.server)
+
+
+def test_labels_cannot_break_the_page(tunnel):
+    odd = 'a"b\\c\nd é'
+    with tunnel.wire() as wire:
+        head = f"GET {tunnel.path('/echo')} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {tunnel.server.keys.forge(sub=odd)}\r\n\r\n"
+        assert wire.send(head).answer().status == 200
+    tunnel.server.wait_idle()
+    escaped = odd.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    assert requests_of(tunnel.server, client_id=escaped) == 1
+    lint(text(tunnel.server))
+
+
+def test_rejections_by_the_limit(workshop):
+    tunnel = workshop.tunnel("--max-concurrent-requests", 1)
+    with tunnel.wire() as wire:
+        wire.send(tunnel.head("GET", "/hang"))
+        tunnel.backend.wait_seen()
+        assert tunnel.get("/echo").status == 429
+    page = scrape(tunnel.server)
+    assert page.one("gimlet_rate_limit_rejections_total", service="svc", limit_type="server") == 1
+    assert page.sum("gimlet_requests_total", status="429") == 0
+
+
+def test_more_series_than_allowed_are_one(workshop):
+    tunnel = workshop.tunnel("--metrics-series-max", 2)
+    for i in range(8):
+        token = tunnel.server.keys.forge(sub=f"client-{i}")
+        with tunnel.wire() as wire:
+            head = f"GET {tunnel.path('/echo')} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n"
+            assert wire.send(head).answer().status == 200
+    tunnel.server.wait_idle()
+    page = scrape(tunnel.server)
+    named = [key for key in page.all("gimlet_requests_total") if dict(key)["client_id"]]
+    assert len(named) <= 2 * RINGS
+    assert page.sum("gimlet_requests_total") == 8
+    assert page.sum("gimlet_requests_total", status="other", service="", agent_id="", client_id="") >= 8 - 2 * RINGS
+
+
+def test_an_agent_that_has_gone_leaves_nothing(workshop):
+    tunnel = workshop.tunnel("--metrics-retention", "1s")
+    stays = workshop.agent(tunnel.server, {"other": tunnel.backend.url})
+    assert tunnel.get("/echo").status == 200
+    tunnel.server.wait_idle()
+    assert requests_of(tunnel.server, agent_id=tunnel.agent.subject) == 1
+    assert tunnel.agent.stop() == 0
+
+    def gauges_gone():
+        page = scrape(tunnel.server)
+        return not any(page.all(name, agent_id=tunnel.agent.subject) for name, (kind, _) in FAMILIES.items() if kind == "gauge")
+    wait_until(gauges_gone, "its gauges have gone")
+    wait_until(lambda: tunnel.agent.subject not in text(tunnel.server), "its counters have gone")
+    wait_until(lambda: 'service="svc"' not in text(tunnel.server), "the service has gone", step=0.1)
+    page = scrape(tunnel.server)
+    assert page.one("gimlet_agent_connections", service="other") == 1
+    assert page.all("gimlet_agent_draining", agent_id=stays.subject)
+    # And it may come again; what it had before counts as long as nobody has needed the room.
+    workshop.agent(tunnel.server, {"svc": tunnel.backend.url}, subject=tunnel.agent.subject)
+    assert tunnel.get("/echo").status == 200
+    tunnel.server.wait_idle()
+    assert requests_of(tunnel.server, agent_id=tunnel.agent.subject) in (1, 2)
+
+
+def test_the_last_agent_leaves_a_zero(workshop):
+    tunnel = workshop.tunnel()
+    assert scrape(tunnel.server).one("gimlet_agent_connections", service="svc") == 1
+    assert tunnel.agent.stop() == 0
+    wait_until(lambda: scrape(tunnel.server).one("gimlet_agent_connections", service="svc") == 0, "nobody is left")
+
+
+def test_scrapes_while_requests_run(tunnel):
+    """Several scrapers at once, and counters that never fall between two pages of one of them."""
+    def hammer(_):
+        for _ in range(30):
+            assert tunnel.get("/echo").status == 200
+
+    def look(_):
+        seen = collections.defaultdict(float)
+        for _ in range(25):
+            for key, value in scrape(tunnel.server).all("gimlet_requests_total").items():
+                assert value >= seen[key], key
+                seen[key] = value
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        jobs = [pool.submit(hammer, i) for i in range(3)] + [pool.submit(look, i) for i in range(3)]
+        for job in jobs:
+            job.result(timeout=PATIENCE * 4)
+
+
+def test_an_answer_that_waits_for_its_client_is_seen(tunnel):
+    with tunnel.wire(receive_buffer=4096) as wire:
+        wire.send(tunnel.head("GET", "/body?n=67108864"))
+        names = {"service": tunnel.service, "agent_id": tunnel.agent.subject}
+        wait_until(lambda: scrape(tunnel.server).one("gimlet_response_channel_buffer_usage", **names) > 0, "frames wait")
+
+
+@pytest.mark.skipif(RINGS != 2, reason="it starts Prometheus; seeing it once on each back-end is enough")
+def test_prometheus_reads_it(workshop):
+    """The real one: scrapes, stores, and answers the dashboard's topology query with one edge per hop."""
+    assert shutil.which("prometheus"), "prometheus is not installed"
+    tunnel = workshop.tunnel()
+    for _ in range(5):
+        assert tunnel.get("/echo").status == 200
+    port, folder = free_port(), workshop.directory / "prometheus"
+    folder.mkdir()
+    (folder / "prometheus.yml").write_text(json.dumps({
+        "global": {"scrape_interval": "1s"},
+        "scrape_configs": [{"job_name": "gimlet-servers", "static_configs": [
+            {"targets": [f"127.0.0.1:{tunnel.server.metrics_port}"]}]}]}))
+    workshop.process("prometheus", [shutil.which("prometheus"), f"--config.file={folder}/prometheus.yml", "--log.level=warn",
+                                    f"--storage.tsdb.path={folder}/data", f"--web.listen-address=127.0.0.1:{port}"])
+
+    def ask(query):
+        try:
+            answer = requests.get(f"http://127.0.0.1:{port}/api/v1/query?query={urllib.parse.quote(query)}", timeout=PATIENCE)
+        except requests.RequestException:
+            return []
+        return answer.json()["data"]["result"] if answer.status_code == 200 else []
+    wait_until(lambda: ask('up{job="gimlet-servers"} == 1'), "Prometheus has scraped the server", PATIENCE * 2, 0.2)
+    (edge,) = ask("sum by (client_id, server_id, agent_id, service) (gimlet_requests_total)")
+    assert edge["metric"] == {"client_id": "tester", "server_id": tunnel.server.health()["server_id"],
+                              "agent_id": tunnel.agent.subject, "service": "svc"}
+    assert edge["value"][1] == "5"
+    (slow,) = ask("histogram_quantile(0.99, sum by (le) (gimlet_request_duration_seconds_bucket))")
+    assert 0 < float(slow["value"][1]) <= 5
+    for name in (*FAMILIES, *PROCESS):
+        assert ask(f"{name}_count" if name.endswith("_seconds") and FAMILIES.get(name, " ")[0] == "histogram" else name), name
+
+
+def test_agents_report_their_own_figures(workshop):
+    """Sums over the agent's links: what each has served, refused, seen fail."""
+    tunnel = workshop.tunnel(agent_flags=("--max-concurrent-requests", 2))
+    broken = workshop.agent(tunnel.server, {"broken": f"http://127.0.0.1:{free_port()}"})
+    names = {"service": "svc", "agent_id": tunnel.agent.subject}
+    for _ in range(4):
+        assert tunnel.ask("POST", "/echo", body=b"x" * 10).status == 200
+    with tunnel.wire() as wire:
+        assert wire.send(tunnel.head("GET", "/echo").replace(b"/services/svc/", b"/services/broken/")).answer().status == 502
+
+    def seen(name, least, **labels):
+        wait_until(lambda: scrape(tunnel.server).one(name, **labels) >= least, f"{name}{labels} is {least}", PATIENCE, 0.1)
+    # The first reports may have gone before; the next come within eleven seconds.
+    seen("gimlet_agent_frames_received_total", 4, **names, frame_type="start")
+    page = scrape(tunnel.server)
+    assert page.one("gimlet_agent_frames_sent_total", **names, frame_type="start") == 4
+    assert page.one("gimlet_agent_frames_sent_total", **names, frame_type="end") == 4
+    assert page.one("gimlet_agent_frames_sent_total", **names, frame_type="data") >= 4
+    assert page.one("gimlet_agent_frames_received_total", **names, frame_type="data") == 4
+    assert page.one("gimlet_agent_draining", **names) == 0
+    assert page.one("gimlet_agent_concurrent_requests", **names) == 0
+    # A second attempt over another lane of the same agent fails, too.
+    seen("gimlet_agent_backend_failures_total", 1, service="broken", agent_id=broken.subject)
+    assert page.one("gimlet_agent_backend_failures_total", **names) == 0
+    assert page.sum("gimlet_websocket_messages_total", direction="recv", type="metrics") >= 2
+    assert page.sum("gimlet_websocket_messages_total", direction="recv", type="unknown") == 0
+
+
+def test_an_agent_that_drains_says_so(workshop):
+    tunnel = workshop.tunnel()
+    with tunnel.wire() as wire:
+        wire.send(tunnel.head("GET", "/hang"))
+        tunnel.backend.wait_seen()
+        tunnel.agent.signal(signal.SIGTERM)
+        names = {"service": "svc", "agent_id": tunnel.agent.subject}
+        # Lanes without a request have gone at once; the one that is left says so.
+        wait_until(lambda: scrape(tunnel.server).one("gimlet_agent_draining", **names) == 1, "it drains")
+        page = scrape(tunnel.server)
+        assert page.one("gimlet_agent_concurrent_requests", **names) == 1
+        assert page.sum("gimlet_websocket_messages_total", direction="recv", type="draining") >= 1
+    assert tunnel.agent.wait() == 0

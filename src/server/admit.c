@@ -12,6 +12,7 @@
 #include "server/figures.h"
 #include "server/ops.h"
 #include "server/request.h"
+#include "server/status.h"
 
 #define BEARER "Bearer "
 
@@ -158,6 +159,15 @@ static enum gm_admit_result admit_service(struct gm_client *client,
     return gm_exchange_start(client, &request) != NULL ? GM_ADMIT_STARTED : GM_ADMIT_ANSWERED;
 }
 
+/* What stands on the main port, or on a port of its own. */
+static enum gm_admit_result admit_operator(struct gm_client *client,
+                                           const struct gm_http_request *head)
+{
+    if (gm_http_span_equal(head->path, GM_HTTP_LIT("/status")))
+        return gm_status_answer(client, head);
+    return gm_ops_health(client, head);
+}
+
 static enum gm_admit_result admit_public(struct gm_client *client,
                                          const struct gm_http_request *head)
 {
@@ -171,9 +181,10 @@ static enum gm_admit_result admit_public(struct gm_client *client,
         return refuse(client, head, GM_REASON_METHOD_NOT_ALLOWED, NULL);
     if (gm_http_span_equal(head->path, GM_HTTP_LIT("/agent")))
         return gm_attach_request(client, head);
-    if (gm_http_span_equal(head->path, GM_HTTP_LIT("/health")) &&
-        client->ctx->shared->config->health_port < 0)
-        return gm_ops_health(client, head);
+    if (client->ctx->shared->config->health_port < 0 &&
+        (gm_http_span_equal(head->path, GM_HTTP_LIT("/health")) ||
+         gm_http_span_equal(head->path, GM_HTTP_LIT("/status"))))
+        return admit_operator(client, head);
     struct gm_http_service_path path;
     struct gm_http_span target = {head->path.p, head->path.len + head->query.len};
     int rc = gm_http_service_split(target, &path);
@@ -192,7 +203,7 @@ enum gm_admit_result gm_admit(struct gm_client *client, const struct gm_http_req
         result = gm_ops_metrics(client, head);
         break;
     case GM_FACE_HEALTH:
-        result = gm_ops_health(client, head);
+        result = admit_operator(client, head);
         break;
     case GM_FACE_PUBLIC:
     default:

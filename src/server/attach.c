@@ -271,7 +271,7 @@ static void link_up(struct gm_link *link)
                              : link->hello.stream_limit;
     card->request_window = link->ready.window;
     card->request_limit = link->ready.request_limit;
-    card->expires_s = self->expires_s;
+    atomic_store_explicit(&card->expires_s, self->expires_s, memory_order_relaxed);
     self->card = card;
     self->not_ready = link->ready.not_ready;
     card_state(self);

@@ -295,6 +295,7 @@ def test_agents_report_their_own_figures(workshop):
     assert page.one("gimlet_agent_concurrent_requests", **names) == 0
     # A second attempt over another lane of the same agent fails, too.
     seen("gimlet_agent_backend_failures_total", 1, service="broken", agent_id=broken.subject)
+    page = scrape(tunnel.server)
     assert page.one("gimlet_agent_backend_failures_total", **names) == 0
     assert page.sum("gimlet_websocket_messages_total", direction="recv", type="metrics") >= 2
     assert page.sum("gimlet_websocket_messages_total", direction="recv", type="unknown") == 0

@@ -247,7 +247,7 @@ static void release(struct gm_agent_shared *shared)
         gm_rings_join(shared->rings);
     gm_control_free(shared->control);
     for (uint32_t i = 0; i < count; i++)
-        free(shared->ring_contexts[i]);
+        gm_agent_ring_free(shared->ring_contexts[i]);
     free(shared->ring_contexts);
     for (uint32_t i = 0; shared->services != NULL && i < shared->service_count; i++) {
         gm_dialler_free(shared->services[i].dialler);

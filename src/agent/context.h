@@ -7,6 +7,7 @@
 
 #include "agent/headers.h"
 #include "agent/proxy.h"
+#include "agent/tally.h"
 #include "agent/trust.h"
 #include "base/counter.h"
 #include "client/call.h"
@@ -26,6 +27,7 @@
 struct gm_serve;
 struct gm_dialler;
 struct gm_agent_health_state;
+struct gm_agent_ops;
 
 /* One service of the process. Written before the rings start, except where it says so. */
 struct gm_agent_service_info {
@@ -67,13 +69,14 @@ struct gm_agent_ring {
     struct gm_backend_store backends;
     struct gm_backend_pool *pools;       /* one per service */
     struct gm_agent_fields_slot *fields; /* likewise */
+    struct gm_agent_tally *tallies;      /* likewise */
     struct gm_serve *serves;             /* slab of GM_AGENT_SERVES_MAX */
     uint32_t *serve_free;                /* stack of free indices */
     uint32_t serve_free_count;
     struct gm_list running;     /* serves under way */
     struct gm_list links;       /* struct gm_agent_link */
     struct gm_timer tell_timer; /* notes that found no room are tried again */
-    struct gm_listener metrics_listener;
+    struct gm_agent_ops *ops;   /* ring 0's; NULL: no port is wanted */
 
     bool draining, done_told, cut;
     struct gm_timer drain_timer;

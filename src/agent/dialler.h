@@ -34,6 +34,7 @@ struct gm_agent_link {
     uint64_t up_ns;           /* when it came up; 0: it never did */
     uint64_t told_ns;         /* when the server was told of the backend's health last */
     bool told_ready;          /* and what */
+    bool leaving;             /* the server drains */
     struct gm_agent_figures figures;
     /* For the dialler, when the link goes down. */
     char cause[512];

@@ -98,6 +98,7 @@ static void link_surplus(struct gm_task *task)
 static void link_drains(struct gm_link *link)
 {
     struct gm_agent_link *self = agent_link_of(link);
+    self->leaving = true;
     if (self->up_ns != 0)
         report(self, &self->mail_drain, gm_dialler_link_drains);
 }

@@ -42,7 +42,8 @@ static int init_pools(struct gm_agent_ring *ctx)
 {
     const struct gm_agent_shared *shared = ctx->shared;
     ctx->pools = calloc(shared->service_count, sizeof *ctx->pools);
-    if (ctx->pools == NULL)
+    ctx->tallies = calloc(shared->service_count, sizeof *ctx->tallies);
+    if (ctx->pools == NULL || ctx->tallies == NULL)
         return -GM_E_NOMEM;
     for (uint32_t i = 0; i < shared->service_count; i++) {
         struct gm_backend_config config = {
@@ -83,7 +84,7 @@ int gm_agent_ring_init(struct gm_ring *ring, void *arg)
         rc = gm_agent_headers_ring_init(ctx);
     if (rc >= 0)
         rc = init_pools(ctx);
-    if (rc >= 0 && gm_ring_index(ring) == 0 && shared->config->metrics_port >= 0)
+    if (rc >= 0 && gm_ring_index(ring) == 0)
         rc = gm_agent_ops_listen(ctx);
     return rc;
 }
@@ -104,6 +105,15 @@ void gm_agent_ring_fini(struct gm_ring *ring, void *arg)
     ctx->serves = NULL;
     ctx->serve_free = NULL;
     ctx->pools = NULL;
+}
+
+void gm_agent_ring_free(struct gm_agent_ring *ctx)
+{
+    if (ctx == NULL)
+        return;
+    gm_agent_ops_free(ctx->ops);
+    free(ctx->tallies);
+    free(ctx);
 }
 
 /* ---- News from the main thread ---- */

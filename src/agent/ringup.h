@@ -7,6 +7,8 @@
 /* gm_rings_ops.init and .fini; `arg` is the struct gm_agent_shared. */
 int gm_agent_ring_init(struct gm_ring *ring, void *arg);
 void gm_agent_ring_fini(struct gm_ring *ring, void *arg);
+/* After all rings have ended: what others of them may have read until then. Accepts NULL. */
+void gm_agent_ring_free(struct gm_agent_ring *ctx);
 
 /* Any thread, once: the diallers begin. After the control thread has started. */
 void gm_agent_dial_all(struct gm_agent_shared *shared);

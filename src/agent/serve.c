@@ -25,6 +25,10 @@ static struct gm_agent_figures *figures_of(struct gm_stream *stream)
 {
     return &link_of(stream)->figures;
 }
+static struct gm_agent_tally *tally_of(const struct gm_agent_link *link)
+{
+    return &link->ctx->tallies[link->service - link->ctx->shared->services];
+}
 static void serve_kick(struct gm_serve *serve)
 {
     gm_link_kick(gm_link_of(serve->stream->mux));
@@ -55,6 +59,8 @@ static struct gm_serve *serve_take(struct gm_agent_ring *ctx, struct gm_stream *
     memset(serve, 0, sizeof *serve);
     serve->ctx = ctx;
     serve->stream = stream;
+    serve->service = (uint32_t)(link_of(stream)->service - ctx->shared->services);
+    gm_agent_tally_begin(&ctx->tallies[serve->service]);
     gm_list_push_back(&ctx->running, &serve->node);
     figures_of(stream)->active++;
     stream->user = serve;
@@ -78,6 +84,8 @@ static void serve_release(struct gm_serve *serve)
     gm_ring_unreserve(ctx->ring, serve->answer_reserved);
     gm_list_remove(&serve->node);
     figures_of(serve->stream)->active--;
+    gm_agent_tally_end(&ctx->tallies[serve->service]);
+    gm_agent_tally_count(&ctx->tallies[serve->service], serve->reason);
     serve->stream = NULL;
     ctx->serve_free[ctx->serve_free_count++] = (uint32_t)(serve - ctx->serves);
     place_give(ctx->shared);
@@ -91,6 +99,7 @@ static void serve_reset(struct gm_serve *serve, enum gm_reason_code reason, bool
         return;
     serve->detached = true;
     figures_of(serve->stream)->sent[GM_REPORT_CANCEL]++;
+    serve->reason = (uint16_t)reason;
     gm_stream_reset(serve->stream, (uint16_t)reason, untouched ? GM_FRAME_RESET_UNTOUCHED : 0);
     serve_kick(serve);
 }
@@ -103,8 +112,14 @@ void gm_serve_cut_all(struct gm_agent_ring *ctx)
 
 /* ---- OPEN ---- */
 
+/* A stream that has no serve, or one that has not begun. */
 static void refuse(struct gm_stream *stream, enum gm_reason_code reason)
 {
+    struct gm_serve *serve = stream->user;
+    if (serve == NULL)
+        gm_agent_tally_count(tally_of(link_of(stream)), (uint16_t)reason);
+    else
+        serve->reason = (uint16_t)reason;
     gm_counter_add(GM_COUNTER_STREAMS_REFUSED, 1);
     figures_of(stream)->sent[GM_REPORT_CANCEL]++;
     gm_stream_reset(stream, (uint16_t)reason, GM_FRAME_RESET_UNTOUCHED);
@@ -248,12 +263,12 @@ static void serve_end(struct gm_stream *stream)
 static void serve_was_reset(struct gm_stream *stream, uint16_t reason, uint16_t flags)
 {
     struct gm_serve *serve = live(stream);
-    (void)reason;
     if ((flags & (GM_MUX_RESET_LOCAL | GM_MUX_RESET_LOST)) == 0)
         figures_of(stream)->received[GM_REPORT_CANCEL]++;
     if (serve == NULL)
         return;
     serve->detached = true;
+    serve->reason = reason == GM_REASON_NONE ? GM_REASON_CANCELLED : reason;
     gm_call_cancel(&serve->call);
 }
 
@@ -265,6 +280,7 @@ static void serve_stopped(struct gm_stream *stream, uint16_t reason)
         return;
     gm_call_cancel(&serve->call);
     serve->answer_done = true;
+    serve->reason = reason == GM_REASON_NONE ? GM_REASON_CANCELLED : reason;
     gm_stream_stop(stream, reason);
     gm_stream_end(stream);
     serve_kick(serve);

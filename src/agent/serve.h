@@ -21,6 +21,8 @@ struct gm_serve {
     bool window_reserved;     /* the request window counts against the ring's budget */
     bool answer_done;         /* our direction has been ended */
     bool detached;            /* the stream has been reset, by either end */
+    uint16_t reason;          /* how it ends, enum gm_reason_code or a newer peer's; 0: well */
+    uint32_t service;         /* index */
 };
 
 /* The mux's entries for the streams of an agent's links. mux->user is a struct gm_link embedded in

@@ -147,6 +147,7 @@ struct gm_agent_config {
     struct gm_agent_service *services;
     size_t service_count;            /* at least 1 */
     int32_t metrics_port;            /* -1 = off */
+    int32_t health_port;             /* -1 = off */
     int64_t max_concurrent_requests; /* of the process; 0 = no limit */
     const char *request_buffer_size; /* NULL = unset; of no use but to say so */
     uint64_t connect_timeout_ns;

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "auth/base64.h"
+#include "auth/claims.h"
 #include "auth/files.h"
 #include "auth/jwt.h"
 #include "auth/pem.h"
@@ -350,14 +352,11 @@ static word32 digest_info(uint8_t *out, int bits, const char *text, size_t len)
     return wc_EncodeSignature(out, digest, digest_len, wc_GetCTC_HashOID((int)type));
 }
 
-int gm_jwt_sign(struct gm_private_key *key, const struct gm_sign_text *text, char *out, size_t room,
-                struct gm_auth_error *error)
+int gm_jwt_begin(const struct gm_sign_text *text, size_t signature_len, char *out, size_t room,
+                 struct gm_auth_error *error)
 {
-    uint8_t info[128];
-    uint8_t signature[GM_KEY_MODULUS_BYTES_MAX];
     size_t header_len = strlen(text->header);
     size_t payload_len = strlen(text->payload);
-    size_t signature_len = (size_t)wc_RsaEncryptSize(&key->rsa);
     size_t most = GM_BASE64_ENCODED_MAX(header_len) + GM_BASE64_ENCODED_MAX(payload_len) +
                   GM_BASE64_ENCODED_MAX(signature_len) + 3;
     if (payload_len > GM_SIGN_PAYLOAD_BYTES_MAX || most > room || most > GM_JWT_TOKEN_BYTES_MAX)
@@ -368,15 +367,51 @@ int gm_jwt_sign(struct gm_private_key *key, const struct gm_sign_text *text, cha
     size_t n = gm_base64url_encode(out, (const uint8_t *)text->header, header_len);
     out[n++] = '.';
     n += gm_base64url_encode(out + n, (const uint8_t *)text->payload, payload_len);
+    out[n] = '\0';
+    return (int)n;
+}
 
-    word32 info_len = digest_info(info, text->bits, out, n);
+int gm_jwt_finish(char *out, size_t len, const uint8_t *signature, size_t signature_len)
+{
+    out[len++] = '.';
+    len += gm_base64url_encode(out + len, signature, signature_len);
+    out[len] = '\0';
+    return (int)len;
+}
+
+int gm_jwt_sign(struct gm_private_key *key, const struct gm_sign_text *text, char *out, size_t room,
+                struct gm_auth_error *error)
+{
+    uint8_t info[128];
+    uint8_t signature[GM_KEY_MODULUS_BYTES_MAX];
+    int n = gm_jwt_begin(text, (size_t)wc_RsaEncryptSize(&key->rsa), out, room, error);
+    if (n < 0)
+        return n;
+    word32 info_len = digest_info(info, text->bits, out, (size_t)n);
     int len = -1;
     if (info_len > 0)
         len = wc_RsaSSL_Sign(info, info_len, signature, sizeof(signature), &key->rsa, &key->random);
     if (len < 0)
         return gm_auth_fail(error, -EIO, "signing failed (wolfCrypt error %d)", len);
-    out[n++] = '.';
-    n += gm_base64url_encode(out + n, signature, (size_t)len);
-    out[n] = '\0';
-    return (int)n;
+    return gm_jwt_finish(out, (size_t)n, signature, (size_t)len);
+}
+
+bool gm_jwt_payload_fits(const char *payload)
+{
+    struct gm_claims *claims = calloc(1, sizeof(*claims));
+    struct gm_claims_dates dates = {0};
+    json_t *object = json_loads(payload, 0, NULL);
+    bool fits = claims != NULL && object != NULL && gm_claims_from_json(claims, &dates, object);
+    json_decref(object);
+    free(claims);
+    return fits;
+}
+
+size_t gm_public_key_pem(const uint8_t *der, size_t len, char out[GM_PUBLIC_KEY_PEM_MAX])
+{
+    char pem[KEY_PEM_BYTES_MAX];
+    size_t pem_len = len <= GM_PUBLIC_KEY_DER_MAX ? write_pem(pem, "PUBLIC KEY", der, len) : 0;
+    memcpy(out, pem, pem_len);
+    out[pem_len] = '\0';
+    return pem_len;
 }

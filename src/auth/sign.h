@@ -12,8 +12,10 @@
 #include "auth/keyset.h"
 
 enum {
-    GM_SIGN_KEY_BITS = 2048,         /* of keys we make */
-    GM_SIGN_PAYLOAD_BYTES_MAX = 5632 /* leaves room for header and RSA-4096 signature in 8 KiB */
+    GM_SIGN_KEY_BITS = 2048,          /* of keys we make */
+    GM_SIGN_PAYLOAD_BYTES_MAX = 5632, /* leaves room for header and RSA-4096 signature in 8 KiB */
+    GM_PUBLIC_KEY_DER_MAX = 1024,     /* SubjectPublicKeyInfo; of RSA-4096: 550 bytes */
+    GM_PUBLIC_KEY_PEM_MAX = 1536,
 };
 
 struct gm_private_key;
@@ -53,5 +55,18 @@ struct gm_sign_text {
 };
 int gm_jwt_sign(struct gm_private_key *key, const struct gm_sign_text *text, char *out, size_t room,
                 struct gm_auth_error *error) __attribute__((warn_unused_result));
+
+/* The same in two steps, for keys that are elsewhere: first what is to be signed, with room left
+ * for a signature of up to `signature_len` bytes; then the signature behind the `len` bytes of it.
+ * Both return the length so far. */
+int gm_jwt_begin(const struct gm_sign_text *text, size_t signature_len, char *out, size_t room,
+                 struct gm_auth_error *error) __attribute__((warn_unused_result));
+int gm_jwt_finish(char *out, size_t len, const uint8_t *signature, size_t signature_len);
+
+/* Whether servers take such claims: kinds and limits, not times. */
+bool gm_jwt_payload_fits(const char *payload);
+
+/* A public key's DER as PEM, NUL-terminated. Its length; 0 for one that is too long. */
+size_t gm_public_key_pem(const uint8_t *der, size_t len, char out[GM_PUBLIC_KEY_PEM_MAX]);
 
 #endif

@@ -1,5 +1,6 @@
-/* One GET and its body. Owner: one ring. Invariants: GM_CALL_HEAD_GRANT is reserved, the timer runs
- * and the call is under way exactly while `busy`; no byte is written behind `room`. */
+/* One request and its answer's body. Owner: one ring. Invariants: GM_CALL_HEAD_GRANT is reserved,
+ * the timer runs and the call is under way exactly while `busy`; no byte is written behind `room`.
+ */
 #include "client/fetch.h"
 
 #include <stdio.h>
@@ -30,9 +31,10 @@ void gm_fetch_cancel(struct gm_fetch *fetch)
     gm_ring_unreserve(ring_of(fetch), GM_CALL_HEAD_GRANT);
 }
 
-static void done(struct gm_fetch *fetch, const char *problem)
+static void done(struct gm_fetch *fetch, int error, const char *problem)
 {
     gm_fetch_cancel(fetch);
+    fetch->error = error;
     fetch->config.on_done(fetch, problem);
 }
 
@@ -51,11 +53,11 @@ static void answer_head(struct gm_call *call, const struct gm_http_response *hea
     if (head->status < 200)
         return;
     fetch->status = head->status;
-    if (fetch->status == STATUS_OK)
+    if (fetch->status == STATUS_OK || fetch->config.any_status)
         return;
     (void)snprintf(fetch->problem, sizeof fetch->problem, "it was answered with status %u",
                    head->status);
-    done(fetch, fetch->problem);
+    done(fetch, -GM_E_PROTOCOL, fetch->problem);
 }
 
 static void answer_data(struct gm_call *call, gm_slice slice)
@@ -71,13 +73,13 @@ static void answer_data(struct gm_call *call, gm_slice slice)
         return;
     (void)snprintf(fetch->problem, sizeof fetch->problem, "it is larger than %zu bytes",
                    fetch->config.room_bytes);
-    done(fetch, fetch->problem);
+    done(fetch, -GM_E_LIMIT, fetch->problem);
 }
 
 static void answer_end(struct gm_call *call, const struct gm_http_fields *trailers)
 {
     (void)trailers;
-    done(fetch_of(call), NULL);
+    done(fetch_of(call), 0, NULL);
 }
 
 static void answer_sent(struct gm_call *call)
@@ -93,7 +95,7 @@ static void answer_failed(struct gm_call *call, enum gm_reason_code reason, bool
         why = "no connection could be made";
     else if (reason == GM_REASON_OVERLOAD)
         why = "out of memory";
-    done(fetch_of(call), why);
+    done(fetch_of(call), reason == GM_REASON_OVERLOAD ? -GM_E_NOMEM : -GM_E_CLOSED, why);
 }
 
 static const struct gm_call_ops fetch_call_ops = {
@@ -107,42 +109,76 @@ static const struct gm_call_ops fetch_call_ops = {
 
 static void late(struct gm_timer *timer)
 {
-    done(GM_CONTAINER_OF(timer, struct gm_fetch, timer), "it did not come in time");
+    done(GM_CONTAINER_OF(timer, struct gm_fetch, timer), -GM_E_TIMEOUT, "it did not come in time");
 }
 
 /* ---- The request ---- */
 
 static void put_field(struct gm_head_writer *writer, const char *name, const char *value)
 {
-    gm_head_write_field(writer, &(struct gm_head_field){name, value, (uint16_t)strlen(name),
-                                                        (uint16_t)strlen(value)});
+    size_t name_len = strlen(name), value_len = strlen(value);
+    if (name_len > UINT16_MAX || value_len > UINT16_MAX) {
+        writer->error = -GM_E_LIMIT;
+        return;
+    }
+    gm_head_write_field(
+        writer, &(struct gm_head_field){name, value, (uint16_t)name_len, (uint16_t)value_len});
+}
+
+/* Methods whose requests say that they have no body. */
+static bool is_counted(const char *method)
+{
+    return strcmp(method, "PUT") == 0 || strcmp(method, "POST") == 0;
 }
 
 static int encode(const struct gm_fetch *fetch, gm_slice *out)
 {
-    struct gm_buf *buf = gm_ring_block(ring_of(fetch), GM_BLOCK_SMALL);
+    const struct gm_fetch_config *config = &fetch->config;
+    const char *method = config->method != NULL ? config->method : "GET";
+    struct gm_buf *buf = gm_ring_block(ring_of(fetch), GM_BLOCK_HEAD);
     if (buf == NULL)
         return -GM_E_NOMEM;
     struct gm_head_writer writer;
     struct gm_head_request head = {
-        .method = "GET",
-        .method_len = 3,
-        .target = fetch->config.path,
-        .target_len = (uint16_t)strlen(fetch->config.path),
-        .content_length = GM_HEAD_LENGTH_UNKNOWN,
+        .method = method,
+        .method_len = (uint8_t)strlen(method),
+        .target = config->path,
+        .target_len = (uint16_t)strlen(config->path),
+        .content_length =
+            config->body_len > 0 || is_counted(method) ? config->body_len : GM_HEAD_LENGTH_UNKNOWN,
+        .flags = config->body_len > 0 ? GM_HEAD_FLAG_BODY : 0,
     };
     gm_head_write_request(&writer, buf->data, buf->size, &head);
     put_field(&writer, "User-Agent", "gimlet/" GM_VERSION);
-    put_field(&writer, "Accept", fetch->config.accept);
+    if (config->accept != NULL)
+        put_field(&writer, "Accept", config->accept);
+    for (size_t i = 0; i < config->field_count; i++)
+        put_field(&writer, config->fields[i].name, config->fields[i].value);
     int len = gm_head_write_finish(&writer);
     *out = (gm_slice){buf->data, len > 0 ? (uint32_t)len : 0, buf};
     return len;
+}
+
+/* The call has begun: its body and its end. */
+static int send_body(struct gm_fetch *fetch)
+{
+    const struct gm_fetch_config *config = &fetch->config;
+    if (config->body_len == 0)
+        return gm_call_end(&fetch->call);
+    struct gm_buf *buf = gm_ring_block(ring_of(fetch), GM_BLOCK_HEAD);
+    if (buf == NULL)
+        return -GM_E_NOMEM;
+    memcpy(buf->data, config->body, config->body_len);
+    int rc = gm_call_data(&fetch->call, (gm_slice){buf->data, (uint32_t)config->body_len, buf});
+    return rc < 0 ? rc : gm_call_end(&fetch->call);
 }
 
 static int call(struct gm_fetch *fetch)
 {
     gm_slice block = {0};
     struct gm_head_request head;
+    if (fetch->config.body_len > GM_FETCH_BODY_MAX)
+        return -GM_E_LIMIT;
     int rc = encode(fetch, &block);
     if (rc > 0)
         rc = gm_head_read_request(block.data, block.len, &head);
@@ -151,7 +187,7 @@ static int call(struct gm_fetch *fetch)
         rc = gm_call_start(&fetch->call, &fetch->pool, &fetch_call_ops, &request);
     }
     gm_slice_put(block);
-    return rc < 0 ? rc : gm_call_end(&fetch->call);
+    return rc < 0 ? rc : send_body(fetch);
 }
 
 void gm_fetch_begin(struct gm_fetch *fetch)
@@ -161,6 +197,7 @@ void gm_fetch_begin(struct gm_fetch *fetch)
     fetch->status = 0;
     fetch->len = 0;
     if (!gm_ring_reserve(ring, GM_CALL_HEAD_GRANT)) {
+        fetch->error = -GM_E_NOMEM;
         fetch->config.on_done(fetch, "out of memory");
         return;
     }
@@ -168,7 +205,7 @@ void gm_fetch_begin(struct gm_fetch *fetch)
     gm_timer_set(ring, &fetch->timer, gm_ring_now_ns(ring) + fetch->config.timeout_ns);
     int rc = call(fetch);
     if (rc < 0)
-        done(fetch, gm_error_text(rc));
+        done(fetch, rc, gm_error_text(rc));
 }
 
 void gm_fetch_init(struct gm_fetch *fetch, const struct gm_fetch_config *config)

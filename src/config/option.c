@@ -49,7 +49,12 @@ enum gm_option_result gm_option_refuse(const struct gm_option_program *program,
 {
     va_list args;
     va_start(args, format);
-    if (context->called == NULL || exit_code != 1)
+    if (program->usage_first && exit_code == 2)
+        (void)fprintf(context->err,
+                      "Usage: %s [options]%s%s\nTry '%s --help' for all of them.\n\nError: ",
+                      program->name, program->positional != NULL ? " " : "",
+                      program->positional != NULL ? program->positional : "", program->name);
+    else if (context->called == NULL || exit_code != 1)
         (void)fprintf(context->err,
                       "%s: ", context->called != NULL ? context->called : program->name);
     (void)vfprintf(context->err, format, args);
@@ -111,11 +116,17 @@ static bool is_unset(const struct gm_option *option, const char *value)
     return *value == '\0';
 }
 
+static bool is_word(const char *name, size_t len, const char *word)
+{
+    return strlen(word) == len && memcmp(name, word, len) == 0;
+}
+
 static int find_option(const struct gm_option_program *program, const char *name, size_t len)
 {
     for (size_t i = 0; i < program->option_count; i++) {
-        const char *flag = program->options[i].flag;
-        if (strlen(flag) == len && memcmp(flag, name, len) == 0)
+        const struct gm_option *option = &program->options[i];
+        if (is_word(name, len, option->flag) ||
+            (option->also != NULL && is_word(name, len, option->also)))
             return (int)i;
     }
     return -1;
@@ -196,11 +207,6 @@ static int take_value(struct parser *parser, size_t index, const char *value)
         return is_unset(option, value) ? 0 : append_item(parser, option, given->source, value);
     given->value = is_unset(option, value) ? NULL : value;
     return 0;
-}
-
-static bool is_word(const char *name, size_t len, const char *word)
-{
-    return strlen(word) == len && memcmp(name, word, len) == 0;
 }
 
 /* The flag at argv[*at]; moves *at past its value. ENDING after help and refusals. */

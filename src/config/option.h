@@ -58,6 +58,7 @@ struct gm_option_choice {
 
 struct gm_option {
     const char *flag;     /* "idle-timeout"; the variable is the program's prefix + IDLE_TIMEOUT */
+    const char *also;     /* a second, short flag: "o"; NULL = none */
     const char *argument; /* "DURATION": the word after the flag in the help; NULL for a switch */
     const char *fallback; /* default as it would be typed; NULL = none */
     const char *shown;    /* default as the help words it, when it is not `fallback` */
@@ -87,6 +88,7 @@ struct gm_option_program {
     const char *positional;   /* "[TOKEN]" in the usage line; NULL = arguments are refused */
     size_t positional_offset; /* struct gm_option_list */
     size_t positional_max;
+    bool usage_first; /* refusals of usage (exit code 2) begin with the usage line */
 };
 
 /* Where a program reads and writes. gm_option_process() is the process's own. */

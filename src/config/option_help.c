@@ -61,7 +61,9 @@ static void print_option(const struct gm_option_program *program, const struct g
                          FILE *out)
 {
     char text[HELP_BYTES], name[NAME_BYTES];
-    int column = fprintf(out, "  --%s%s%s", option->flag, option->argument != NULL ? " " : "",
+    int column = fprintf(out, "  %s%s%s--%s%s%s", option->also != NULL ? "-" : "",
+                         option->also != NULL ? option->also : "", option->also != NULL ? ", " : "",
+                         option->flag, option->argument != NULL ? " " : "",
                          option->argument != NULL ? option->argument : "");
     if (column > HELP_COLUMN - 2)
         new_line(out);

@@ -22,7 +22,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 README = ROOT / "README.md"
-SUBCOMMANDS = ("server", "agent", "jwt agent", "jwt client", "jwt inspect")
+SUBCOMMANDS = ("server", "agent", "jwt agent", "jwt client", "jwt inspect", "jwt export-public-key")
 TOUR_SECONDS = 180
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 
@@ -128,7 +128,7 @@ def flags_known(words, program):
     flags = [flag for word in words for flag in FLAG.findall(word) if word.startswith("--")]
     name = words[0]
     if pathlib.PurePath(name).name == "gimlet":
-        subcommand = " ".join(word for word in words[1:3] if re.fullmatch(r"[a-z]+", word))
+        subcommand = " ".join(word for word in words[1:3] if re.fullmatch(r"[a-z][a-z-]*", word))
         known = program.flags.get(subcommand, program.flags.get(subcommand.split(" ")[0], set()))
         return [flag for flag in flags if flag not in known]
     script = ROOT / name

@@ -1,0 +1,266 @@
+/* AWS: signatures by the values that AWS publishes with its signing process, its shared files, and
+ * who is asked for credentials at which address. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "auth/digest.h"
+#include "client/aws_credentials.h"
+#include "client/aws_profile.h"
+#include "client/aws_sigv4.h"
+
+#define LEN(a) (sizeof(a) / sizeof(a)[0])
+
+/* ---- Digests ---- */
+
+static void expect_hex(const uint8_t digest[GM_SHA256_BYTES], const char *wanted)
+{
+    char text[2 * GM_SHA256_BYTES + 1];
+    for (size_t i = 0; i < GM_SHA256_BYTES; i++)
+        (void)snprintf(text + 2 * i, 3, "%02x", digest[i]);
+    cr_assert_str_eq(text, wanted);
+}
+
+Test(digest, values_of_fips_180_and_rfc_4231)
+{
+    uint8_t out[GM_SHA256_BYTES], key[131];
+    cr_assert_eq(gm_sha256((struct gm_bytes){"abc", 3}, out), 0);
+    expect_hex(out, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    cr_assert_eq(gm_sha256((struct gm_bytes){"", 0}, out), 0);
+    expect_hex(out, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    cr_assert_eq(gm_hmac_sha256((struct gm_bytes){"Jefe", 4},
+                                (struct gm_bytes){"what do ya want for nothing?", 28}, out),
+                 0);
+    expect_hex(out, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+    memset(key, 0xaa, sizeof key);
+    cr_assert_eq(
+        gm_hmac_sha256(
+            (struct gm_bytes){key, sizeof key},
+            (struct gm_bytes){"Test Using Larger Than Block-Size Key - Hash Key First", 54}, out),
+        0);
+    expect_hex(out, "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
+}
+
+/* ---- Signatures ---- */
+
+/* 2015-08-30T12:36:00Z, the moment of all of AWS's examples. */
+#define THEN INT64_C(1440938160)
+
+static struct gm_aws_credentials example = {"AKIDEXAMPLE",
+                                            "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", ""};
+
+Test(sigv4, published_signatures)
+{
+    static const struct gm_aws_field form = {"content-type",
+                                             "application/x-www-form-urlencoded; charset=utf-8"};
+    static const struct gm_aws_field short_form = {"content-type",
+                                                   "application/x-www-form-urlencoded"};
+    static const struct {
+        const char *service;
+        struct gm_aws_request request;
+        const char *authorization;
+    } cases[] = {
+        {"iam",
+         {"GET", "iam.amazonaws.com", "/", "Action=ListUsers&Version=2010-05-08", &form, 1, "", 0},
+         "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/iam/aws4_request, "
+         "SignedHeaders=content-type;host;x-amz-date, "
+         "Signature=5d672d79c15b13162d9279b0855cfba6789a8edb4c82c400e06b5924a6f2b5d7"},
+        {"service",
+         {"GET", "example.amazonaws.com", "/", "", NULL, 0, "", 0},
+         "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request, "
+         "SignedHeaders=host;x-amz-date, "
+         "Signature=5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"},
+        {"service",
+         {"POST", "example.amazonaws.com", "/", "", NULL, 0, "", 0},
+         "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request, "
+         "SignedHeaders=host;x-amz-date, "
+         "Signature=5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b"},
+        {"service",
+         {"POST", "example.amazonaws.com", "/", "", &short_form, 1, "Param1=value1", 13},
+         "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request, "
+         "SignedHeaders=content-type;host;x-amz-date, "
+         "Signature=ff11897932ad3f4e8b18135d722051e5ac45fc38421b1da7b9d196a0fe09473a"},
+    };
+    for (size_t i = 0; i < LEN(cases); i++) {
+        struct gm_aws_signature signature;
+        const struct gm_aws_scope scope = {"us-east-1", cases[i].service, THEN};
+        cr_assert_eq(gm_aws_sign(&example, &scope, &cases[i].request, &signature), 0);
+        cr_assert_str_eq(signature.date, "20150830T123600Z");
+        cr_assert_str_eq(signature.authorization, cases[i].authorization);
+    }
+}
+
+Test(sigv4, blanks_within_a_value_count_once)
+{
+    static const struct gm_aws_field wide = {"my-header1", "value4   value1"},
+                                     narrow = {"my-header1", "value4 value1"};
+    struct gm_aws_request request = {"GET", "h", "/", "", &wide, 1, "", 0};
+    const struct gm_aws_scope scope = {"us-east-1", "service", THEN};
+    struct gm_aws_signature first, second;
+    cr_assert_eq(gm_aws_sign(&example, &scope, &request, &first), 0);
+    request.fields = &narrow;
+    cr_assert_eq(gm_aws_sign(&example, &scope, &request, &second), 0);
+    cr_assert_str_eq(first.authorization, second.authorization);
+}
+
+Test(sigv4, limits_are_told)
+{
+    static char big[GM_AWS_CANONICAL_MAX];
+    memset(big, 'x', sizeof big - 1);
+    struct gm_aws_request request = {"GET", "h", "/", big, NULL, 0, "", 0};
+    struct gm_aws_scope scope = {"us-east-1", "service", THEN};
+    struct gm_aws_signature signature;
+    cr_assert_eq(gm_aws_sign(&example, &scope, &request, &signature), -GM_E_LIMIT);
+    request.query = "";
+    scope.region = big;
+    cr_assert_eq(gm_aws_sign(&example, &scope, &request, &signature), -GM_E_LIMIT);
+    scope.region = "us-east-1";
+    scope.now_s = INT64_C(999999999999);
+    cr_assert_eq(gm_aws_sign(&example, &scope, &request, &signature), -GM_E_LIMIT);
+}
+
+/* ---- Shared files ---- */
+
+static int value_of(const char *text, const char *name, bool prefixed, char out[32])
+{
+    struct gm_aws_section section;
+    return gm_aws_section_find(text, name, prefixed, &section)
+               ? gm_aws_section_value(&section, "key", out, 32)
+               : -2;
+}
+
+Test(profile, sections_and_values)
+{
+    static const struct {
+        const char *text, *name;
+        bool prefixed;
+        int len;
+        const char *value;
+    } cases[] = {
+        {"[a]\nkey = v\n", "a", false, 1, "v"},
+        {"[a]\nKEY=v w  \r\n", "a", false, 3, "v w"},
+        {"[ a ]\nkey=v=w", "a", false, 3, "v=w"},
+        {"[a]\n#key=1\n;key=2\n key=3\nkeyx=4\nkey\n", "a", false, 0, ""},
+        {"[a]\n[b]\nkey=1\n", "a", false, 0, ""},
+        {"[a]", "a", false, 0, ""},
+        {"key=0\n[b]\nkey=1\n[a]\nkey=2\n[c]\nkey=3\n", "a", false, 1, "2"},
+        {"[profile a]\nkey=1\n", "a", true, 1, "1"},
+        {"[profile\t\"a b\"]\nkey=1\n", "a b", true, 1, "1"},
+        {"[default]\nkey=1\n", "default", true, 1, "1"},
+        {"[profile default]\nkey=1\n", "default", true, 1, "1"},
+        {"[a]\nkey=1\n", "a", true, -2, ""},
+        {"[profilea]\nkey=1\n", "a", true, -2, ""},
+        {"[profile a]\nkey=1\n", "a", false, -2, ""},
+        {"[a\nkey=1\n", "a", false, -2, ""},
+        {"", "a", false, -2, ""},
+        {"[a]\nkey=0123456789012345678901234567890\n", "a", false, 31,
+         "0123456789012345678901234567890"},
+        {"[a]\nkey=01234567890123456789012345678901\n", "a", false, -1, ""},
+    };
+    for (size_t i = 0; i < LEN(cases); i++) {
+        char value[32] = "";
+        int len = value_of(cases[i].text, cases[i].name, cases[i].prefixed, value);
+        cr_assert_eq(len, cases[i].len, "case %zu: %d", i, len);
+        cr_assert_str_eq(value, cases[i].value, "case %zu", i);
+    }
+}
+
+/* ---- Credentials ---- */
+
+/* Answers in turn; records what was asked. */
+struct fake {
+    const char *answers[4]; /* "200 body"; NULL: nobody there */
+    unsigned asked;
+    char log[512];
+};
+
+static int fake_ask(void *arg, const struct gm_web_question *question, struct gm_web_answer *answer,
+                    char *why)
+{
+    struct fake *fake = arg;
+    size_t used = strlen(fake->log);
+    (void)snprintf(fake->log + used, sizeof fake->log - used, "%s %s;", question->method,
+                   question->url);
+    cr_assert_lt(fake->asked, LEN(fake->answers));
+    const char *text = fake->answers[fake->asked++];
+    (void)snprintf(why, GM_WEB_WHY_BYTES, "nobody there");
+    if (text == NULL)
+        return -GM_E_CLOSED;
+    cr_assert_eq(sscanf(text, "%u", &answer->status), 1);
+    answer->len = strlen(text + 4);
+    cr_assert_lt(answer->len, answer->room);
+    memcpy(answer->body, text + 4, answer->len + 1);
+    return 0;
+}
+
+static int find(char *const *environment, struct fake *fake, struct gm_aws_credentials *out,
+                char *why)
+{
+    struct gm_aws_settings settings;
+    int rc = gm_aws_settings_load(&settings, environment, why);
+    cr_assert_eq(rc, 0, "%s", why);
+    rc = gm_aws_find_credentials(&settings, fake_ask, fake, out, why);
+    gm_aws_settings_fini(&settings);
+    return rc;
+}
+
+#define DOCUMENT "{\"AccessKeyId\":\"A\",\"SecretAccessKey\":\"S\",\"Token\":\"T\"}"
+
+Test(credentials, the_addresses_that_are_asked)
+{
+    char relative[] = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI=/v2/x?y",
+         full[] = "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://[fd00:ec2::23]:80/z",
+         off[] = "AWS_EC2_METADATA_DISABLED=True";
+    char why[GM_WEB_WHY_BYTES];
+    struct gm_aws_credentials got;
+    struct fake container = {.answers = {"200 " DOCUMENT}};
+    cr_assert_eq(find((char *[]){relative, full, NULL}, &container, &got, why), 0, "%s", why);
+    cr_assert_str_eq(container.log, "GET http://169.254.170.2/v2/x?y;");
+    cr_assert_str_eq(got.token, "T");
+    struct fake pod = {.answers = {"200 " DOCUMENT}};
+    cr_assert_eq(find((char *[]){full, NULL}, &pod, &got, why), 0, "%s", why);
+    cr_assert_str_eq(pod.log, "GET http://[fd00:ec2::23]:80/z;");
+
+#define METADATA "http://169.254.169.254/latest/"
+    struct fake instance = {.answers = {"200 session", "200 role\nother", "200 " DOCUMENT}};
+    cr_assert_eq(find((char *[]){NULL}, &instance, &got, why), 0, "%s", why);
+    cr_assert_str_eq(instance.log, "PUT " METADATA "api/token;GET " METADATA
+                                   "meta-data/iam/security-credentials/;GET " METADATA
+                                   "meta-data/iam/security-credentials/role;");
+    cr_assert_str_eq(got.access_key, "A");
+    struct fake none = {.log = ""};
+    cr_assert_eq(find((char *[]){off, NULL}, &none, &got, why), -GM_E_NOT_FOUND);
+    cr_assert_eq(none.asked, 0u);
+}
+
+Test(credentials, answers_that_are_none)
+{
+    char full[] = "AWS_CONTAINER_CREDENTIALS_FULL_URI=https://example.com/z";
+    static const struct {
+        bool container;
+        const char *answers[4];
+        int rc;
+    } cases[] = {
+        {true, {NULL}, -GM_E_CLOSED},
+        {true, {"404 x"}, -GM_E_PROTOCOL},
+        {true, {"200 x"}, -GM_E_PROTOCOL},
+        {true, {"200 {\"AccessKeyId\":1}"}, -GM_E_PROTOCOL},
+        {false, {NULL}, -GM_E_NOT_FOUND},
+        {false, {"403 x"}, -GM_E_NOT_FOUND},
+        {false, {"200 "}, -GM_E_NOT_FOUND},
+        {false, {"200 s", NULL}, -GM_E_CLOSED},
+        {false, {"200 s", "404 x"}, -GM_E_NOT_FOUND},
+        {false, {"200 s", "200 role", "500 x"}, -GM_E_PROTOCOL},
+        {false, {"200 s", "200 role", "200 {}"}, -GM_E_PROTOCOL},
+    };
+    for (size_t i = 0; i < LEN(cases); i++) {
+        char why[GM_WEB_WHY_BYTES] = "";
+        struct gm_aws_credentials got;
+        struct fake fake = {.log = ""};
+        memcpy(fake.answers, cases[i].answers, sizeof fake.answers);
+        char *environment[] = {cases[i].container ? full : NULL, NULL};
+        int rc = find(environment, &fake, &got, why);
+        cr_assert_eq(rc, cases[i].rc, "case %zu: %d %s", i, rc, why);
+        cr_assert(why[0] != '\0' && got.secret_key[0] == '\0');
+    }
+}

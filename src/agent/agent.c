@@ -110,6 +110,7 @@ static int load_service(struct gm_agent_shared *shared, uint32_t index,
     if (rc < 0)
         return refuse(context, info->config->name == NULL ? "--target-url" : "--service",
                       info->config->target, gm_http_error_text(rc));
+    gm_agent_token_prime(shared, info);
     rc = check_token_file(info->config->token_file, context);
     if (rc >= 0)
         rc = load_headers(shared, info, context);
@@ -174,8 +175,10 @@ static void watch_files(struct gm_agent_shared *shared)
 {
     struct gm_control *control = shared->control;
     gm_trust_watch(&shared->trust, control, shared->rings, gm_agent_take_trust);
-    for (uint32_t i = 0; i < shared->service_count; i++)
+    for (uint32_t i = 0; i < shared->service_count; i++) {
         gm_trust_watch(&shared->services[i].trust, control, shared->rings, gm_agent_take_trust);
+        gm_agent_token_watch(&shared->services[i]);
+    }
 }
 
 static int start(struct gm_agent_shared *shared)

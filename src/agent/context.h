@@ -8,6 +8,7 @@
 #include "agent/headers.h"
 #include "agent/proxy.h"
 #include "agent/tally.h"
+#include "agent/token.h"
 #include "agent/trust.h"
 #include "base/counter.h"
 #include "client/call.h"
@@ -34,6 +35,7 @@ struct gm_agent_service_info {
     const struct gm_agent_service *config;
     struct gm_target target;
     struct gm_trust trust; /* in the backend */
+    struct gm_agent_token token;
     struct gm_dialler *dialler;
     struct gm_agent_headers headers;
     char instance[33]; /* random id of this process and service */

@@ -5,7 +5,6 @@
  * order; a lost one is dialled again on its own; a link belongs to its ring until its last mail. */
 #include "agent/dialler.h"
 
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,7 +13,6 @@
 /* A server that refuses the token is asked again at the longest wait, and half of it at least. */
 #define STATUS_UNAUTHORIZED 401
 #define STATUS_FORBIDDEN    403
-#define TOKEN_MAX           8192u
 /* min << 20 is beyond every maximum that can be configured. */
 #define BACKOFF_DOUBLINGS 20u
 
@@ -192,35 +190,17 @@ static void slot_resolve(struct gm_dial_slot *slot)
     gm_control_resolve(shared->control, slot->dialler->ctx->ring, &slot->lookup);
 }
 
-/* Trims white space around the token and checks that it can stand in a header. */
-static const char *take_token(struct gm_dial_slot *slot, const char *text, size_t len)
-{
-    while (len > 0 && isspace((unsigned char)text[len - 1]))
-        len--;
-    while (len > 0 && isspace((unsigned char)*text)) {
-        text++;
-        len--;
-    }
-    if (len == 0)
-        return "the token is empty";
-    if (len > TOKEN_MAX)
-        return "the token is longer than 8 KiB";
-    for (size_t i = 0; i < len; i++) {
-        if (text[i] <= 0x20 || text[i] >= 0x7f)
-            return "the token holds a character that no token has";
-    }
-    slot->token = text;
-    slot->token_len = (uint32_t)len;
-    return NULL;
-}
-
 static void slot_token(struct gm_dial_slot *slot, const char *text, size_t len)
 {
-    const char *problem = take_token(slot, text, len);
-    if (problem != NULL)
+    struct gm_ws_text token;
+    const char *problem = gm_agent_token_find(text, len, &token);
+    if (problem != NULL) {
         slot_fail(slot, "token", problem);
-    else
-        slot_resolve(slot);
+        return;
+    }
+    slot->token = token.p;
+    slot->token_len = (uint32_t)token.len;
+    slot_resolve(slot);
 }
 
 static void slot_file_read(struct gm_control_file *file)

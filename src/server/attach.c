@@ -339,6 +339,7 @@ static void link_down(struct gm_link *link, enum gm_reason_code reason, const ch
 {
     struct gm_server_link *self = server_link_of(link);
     gm_timer_cancel(&self->expiry);
+    gm_renew_forget(self);
     lane_give(self);
     self->ctx->links[self->index] = NULL;
     self->ctx->link_count--;
@@ -396,6 +397,15 @@ static void check_credential(struct gm_server_link *self)
 static void credential_due(struct gm_timer *timer)
 {
     check_credential(GM_CONTAINER_OF(timer, struct gm_server_link, expiry));
+}
+
+void gm_attach_renew(struct gm_server_link *self, const struct gm_principal *principal)
+{
+    self->expires_s = principal->expires_s;
+    self->key = principal->key;
+    if (self->card != NULL)
+        atomic_store_explicit(&self->card->expires_s, self->expires_s, memory_order_relaxed);
+    check_credential(self);
 }
 
 void gm_attach_recheck(struct gm_server_ring *ctx)
@@ -476,6 +486,7 @@ static void attach_arrive(struct gm_mail *mail)
         ctx->link_count++;
         gm_metrics_count(&ctx->metrics, GM_METRICS_SENT_HELLO);
         gm_timer_init(&self->expiry, credential_due);
+        gm_renew_init(self);
         gm_timer_set(ctx->ring, &self->expiry, gm_ring_now_ns(ctx->ring) + 1000000ull);
     }
     free(attach);

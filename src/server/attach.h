@@ -8,6 +8,7 @@
 
 #include "link/link.h"
 #include "server/admit.h"
+#include "server/renew.h"
 
 /* A link on its ring. */
 struct gm_server_link {
@@ -21,6 +22,7 @@ struct gm_server_link {
     bool lane_held; /* until it drains or is down: a replacement may have the lane then */
     int64_t expires_s;
     struct gm_key_mark key; /* which one has signed its token */
+    struct gm_renew renew;
     char subject[GM_LINK_NAME_MAX], service[GM_LINK_NAME_MAX];
 };
 
@@ -37,6 +39,8 @@ struct gm_link *gm_attach_find(struct gm_server_ring *ctx, uint32_t index, uint3
 /* Drains the links of this ring whose token has expired, or was signed with a key that the ring no
  * longer has. */
 void gm_attach_recheck(struct gm_server_ring *ctx);
+/* The link's credential is this one from here on (borrowed until return). */
+void gm_attach_renew(struct gm_server_link *self, const struct gm_principal *principal);
 /* Ends every link of this ring, politely. */
 void gm_attach_end_all(struct gm_server_ring *ctx);
 /* The ring has stopped: frees what is left. */

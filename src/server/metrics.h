@@ -39,6 +39,7 @@ extern const char *const gm_metrics_bound_texts[GM_METRICS_BOUNDS];
     X(RECV_NOT_READY, "recv", "not_ready")                                                         \
     X(RECV_DRAINING, "recv", "draining")                                                           \
     X(RECV_METRICS, "recv", "metrics")                                                             \
+    X(RECV_TOKEN, "recv", "token")                                                                 \
     X(RECV_START, "recv", "response_start")                                                        \
     X(RECV_DATA, "recv", "response_data")                                                          \
     X(RECV_END, "recv", "response_end")                                                            \

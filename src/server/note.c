@@ -38,6 +38,14 @@ static void take_report(struct gm_server_link *self, const json_t *note)
         atomic_store_explicit(&card->figure[i], report.figure[i], memory_order_relaxed);
 }
 
+static void take_token(struct gm_server_link *self, const json_t *note)
+{
+    const json_t *token = json_object_get(note, "token");
+    count(self, GM_METRICS_RECV_TOKEN);
+    if (json_is_string(token))
+        gm_renew_take(self, json_string_value(token), json_string_length(token));
+}
+
 static const struct {
     const char *type;
     void (*take)(struct gm_server_link *self, const json_t *note);
@@ -45,6 +53,7 @@ static const struct {
     {"ready", take_ready},
     {"not_ready", take_not_ready},
     {GM_REPORT_TYPE, take_report},
+    {"token", take_token},
 };
 
 void gm_note_take(struct gm_link *link, const char *json, size_t len)

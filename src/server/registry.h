@@ -57,7 +57,8 @@ struct gm_card {
     /* What the agent has last told about this link, enum gm_report_figure. Writer: the link's ring;
      * readers: any; relaxed, each figure by itself. */
     _Atomic int64_t figure[GM_REPORT_FIGURES];
-    _Atomic int64_t expires_s;          /* end of the credential, unix seconds */
+    /* End of the credential, unix seconds. Writer: the link's ring; readers: any; relaxed. */
+    _Atomic int64_t expires_s;
     struct gm_card_news *joined, *left; /* one entry per ring */
 };
 

@@ -1,5 +1,5 @@
-"""What is read again while everything runs: token keys and JWK Sets, the agent's certificates; and names of keys in
-tokens.
+"""What is read again while everything runs: token keys and JWK Sets, the agent's token and certificates; and names of
+keys in tokens.
 
 A changed file is acted upon after a second or two, so the stories that wait for it run at the same time, each in a
 thread of its own with processes of its own; the tests ask how they ended."""
@@ -10,6 +10,7 @@ import http.server
 import json
 import shutil
 import threading
+import time
 
 import pytest
 from conftest import Workshop
@@ -230,7 +231,35 @@ class Trust:
         wait_until(lambda: self.tunnel.get("/body?n=3").status == 200, "the backend is trusted", PATIENCE, 0.05)
 
 
-STORIES = (Exchange, Fetched, OnDisk, Trust)
+# --- the agent's token is renewed ---
+
+class Renewal:
+    """An agent of two services whose token files change while its links stand."""
+
+    def __init__(self, shop, folder, keys):
+        self.keys, self.backend = keys[0], shop.backend()
+        self.server = shop.server(keys=self.keys)
+        self.agent = shop.agent(self.server, {"svc": self.backend.url, "other": self.backend.url})
+
+    def run(self):
+        agent, server, subject = self.agent, self.server, self.agent.subject
+        lanes = int(server.wait_log("server started")[0]["lanes"])
+        server.wait_links(2 * lanes)
+        good = self.keys.agent("svc", subject, "2h")
+        replace(agent.token_files["svc"], good + "\n")
+        replace(agent.token_files["other"], self.keys.agent("svc", subject, "2h"))
+        for lane in range(lanes):
+            renewed = [line for line in server.wait_log("agent's token renewed", lanes) if line["lane"] == lane]
+            refused = [line for line in server.wait_log("agent's new token cannot be used: the one before stays", lanes)
+                       if line["lane"] == lane]
+            assert [line["service"] for line in renewed] == ["svc"]
+            assert [line["service"] for line in refused] == ["other"] and "another service" in refused[0]["reason"]
+        assert not server.log("agent detached"), "every link stands"
+        for process in (server, agent):
+            assert good not in process.text() and good.split(".")[2] not in process.text(), "no token is logged"
+
+
+STORIES = (Exchange, Fetched, OnDisk, Trust, Renewal)
 
 
 @pytest.fixture(scope="module")
@@ -256,6 +285,30 @@ def test_files_are_read_again(stories, request, story):
     shop, running = stories
     request.node.processes = shop.made
     running[story].result()
+
+
+@pytest.mark.slow
+def test_a_link_outlives_its_token_when_that_is_renewed(workshop, keys, tmp_path):
+    """The request that runs meanwhile notices nothing, and neither does the link. Not renewed, it ends, but not the request."""
+    old = time.time() + 10
+    tunnel = Tunnel(workshop.server(), None, "svc", workshop.backend())
+    agents = {}
+    for name in ("renewed", "stale"):
+        file = tmp_path / name
+        file.write_text(keys.forge(aud="gimlet-agent", sub=name, service=name, exp=int(old)))
+        agents[name] = workshop.agent(tunnel.server, {name: tunnel.backend.url}, subject=name, token_file=file)
+    replace(tmp_path / "renewed", keys.agent("renewed", "renewed", "1h"))
+    with tunnel.wire() as first, tunnel.wire() as second:
+        for name, wire in (("renewed", first), ("stale", second)):
+            tunnel.service = name
+            wire.send(tunnel.head("GET", "/slow?s=12"))
+        tunnel.server.wait_log("agent's token renewed")
+        expired = tunnel.server.wait_log("agent's token has expired")
+        assert {line["agentID"] for line in expired} == {"stale"}
+        assert [wire.answer("GET").body for wire in (first, second)] == [b"at last"] * 2
+    gone = {line["agentID"] for line in tunnel.server.wait_log("agent detached")}
+    assert gone == {"stale"}
+    assert not agents["renewed"].log("the server drains: dialling a replacement")
 
 
 # --- names of keys ---

@@ -1,8 +1,9 @@
 /* A mux: all streams of one link, and the bytes that carry them.
  *
  * Owner: the link's ring. Pure: bytes and now_ns in, bytes and events out; no I/O, no clock, no
- * memory but what is passed in. The codec in native.c speaks gimlet.v1 (frame/PROTOCOL.md);
- * "stream" functions below are the same for any codec.
+ * memory but what is passed in. Two dialects: gimlet.v1 (native_in.c, native_out.c;
+ * frame/PROTOCOL.md), and that of 0.0.x (old_in.c, old_out.c), from gm_mux_old_begin on; the
+ * "stream" functions below are the same for both.
  *
  * Rules of use. Callbacks may call every gm_stream_* function and the gm_mux_* ones below, except
  * gm_mux_feed, _pull, _abort and _fini. on_closed is the last callback of a stream and comes only
@@ -118,10 +119,13 @@ struct gm_mux_stats {
     uint64_t unknown_frames;
 };
 
+struct gm_mux_old;
+
 struct gm_mux {
     void *user;
     const struct gm_mux_ops *ops;
     struct gm_seg_pool *segs;
+    struct gm_mux_old *old;  /* NULL: native */
     struct gm_stream *slots; /* slot n is slots[n - 1] */
     struct gm_frame_reader reader;
     struct gm_list free;    /* closed slots, oldest first */
@@ -203,6 +207,47 @@ static inline uint32_t gm_mux_open_count(const struct gm_mux *mux)
     return mux->open_count;
 }
 
+/* --- The dialect of 0.0.x. ---
+ *
+ * One frame per WebSocket BINARY message: type u8, length of the id u32 big-endian, id, payload;
+ * START carries a head as HTTP/1.x text, END an error's text or nothing. Control is JSON in TEXT
+ * messages, the link's business: greetings, drain and liveness are not the mux's here. It knows no
+ * credit: what exceeds a stream's window blocks the input; what we send has a window of our own
+ * that grows again as bytes leave. A peer's server side hears CANCEL at each request's end. */
+
+#define GM_MUX_OLD_RANDOM 16u
+/* Credit of each stream towards a 0.0.x peer: queued here at most. */
+#define GM_MUX_OLD_SEND_WINDOW 65536u
+/* Cork that a pull needs at most: header, chunk framing, an answer's text. */
+#define GM_MUX_OLD_CORK 640u
+
+struct gm_mux_old_config {
+    void *memory; /* gm_mux_old_memory() zero bytes, aligned to 8, borrowed for the mux's life;
+                     touched only as slots come into use */
+    uint8_t random[GM_MUX_OLD_RANDOM]; /* strong: ids, and the key of the table of ids */
+    uint32_t request_limit;            /* agent: named in its 429; 0: none */
+};
+
+size_t gm_mux_old_memory(enum gm_mux_role role, uint16_t stream_limit);
+/* From here on the mux speaks 0.0.x: before anything is greeted, fed or opened. gm_mux_greet,
+ * _set_peer's window, _ping and gm_mux_feed are then of no use; on_hello, on_pong, on_drain and
+ * on_drain_ack are never called. gm_mux_drain stops gm_stream_open, and nothing is sent. */
+void gm_mux_old_begin(struct gm_mux *mux, const struct gm_mux_old_config *config);
+/* The greetings have passed: requests may begin. */
+void gm_mux_old_up(struct gm_mux *mux);
+/* Takes a piece of a BINARY message (marks: GM_WS_FIRST, GM_WS_LAST; may be empty). The slice is
+ * borrowed; its buffer's home is this ring. Returns the bytes taken: fewer than given when a
+ * stream's window is full. Then the rest (with the same LAST, without FIRST) is to be fed again,
+ * and nothing else before it, once gm_mux_old_blocked says no. */
+uint32_t gm_mux_old_feed(struct gm_mux *mux, uint64_t now_ns, gm_slice slice,
+                         unsigned marks) GM_WARN_UNUSED;
+bool gm_mux_old_blocked(const struct gm_mux *mux);
+/* Server: a request's body is on its way. A 0.0.x agent that waits for its backend to take one
+ * reads nothing else, not even a ping. */
+bool gm_mux_old_uploading(const struct gm_mux *mux);
+/* Each gm_mux_pull gives one frame, the payload of one BINARY message, whatever bytes_max says; the
+ * batch's cork has room for GM_MUX_OLD_CORK bytes. */
+
 /* --- The streams' side. --- */
 
 struct gm_mux_open {
@@ -213,7 +258,8 @@ struct gm_mux_open {
 };
 
 /* Server: opens a stream. 0 and *out; -GM_E_LIMIT: no slot; -GM_E_CLOSED: not up, draining or
- * ended; -GM_E_NOMEM: no segment. On failure the head stays the caller's. */
+ * ended; -GM_E_NOMEM: no segment, no block; -ENOTSUP: the peer's dialect cannot carry it. On
+ * failure the head stays the caller's. */
 int gm_stream_open(struct gm_mux *mux, const struct gm_mux_open *open,
                    struct gm_stream **out) GM_WARN_UNUSED;
 

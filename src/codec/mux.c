@@ -76,6 +76,8 @@ void mux_purge(struct gm_stream *stream)
 void mux_close(struct gm_stream *stream)
 {
     struct gm_mux *mux = stream->mux;
+    if (mux->old != NULL)
+        mux_old_closing(stream);
     GM_ASSERT(mux->unit_stream != stream || stream->in >= GM_DIR_ENDED);
     mux_purge(stream);
     gm_list_remove(&stream->control);
@@ -266,6 +268,21 @@ static struct gm_stream *take_slot(struct gm_mux *mux)
     return mux_slot(mux, (uint16_t)mux->touched);
 }
 
+struct gm_stream *mux_begin(struct gm_mux *mux, const struct gm_stream_begin *begin)
+{
+    struct gm_stream *stream = take_slot(mux);
+    if (stream == NULL)
+        return NULL;
+    /* A slot's first OPEN that passes has generation 0; one that was taken back has used none
+     * (mux_close). */
+    if ((stream->flags & GM_STREAM_SEEN) != 0)
+        stream->id += 1u << 16;
+    gm_stream_begin(stream, begin);
+    mux->open_count++;
+    mux->stats.streams_opened++;
+    return stream;
+}
+
 int gm_stream_open(struct gm_mux *mux, const struct gm_mux_open *open, struct gm_stream **out)
 {
     GM_ASSERT(mux->role == GM_MUX_SERVER && open->head.len > GM_MUX_OPEN_ROOM);
@@ -273,19 +290,13 @@ int gm_stream_open(struct gm_mux *mux, const struct gm_mux_open *open, struct gm
         return -GM_E_CLOSED;
     if (mux->segs->free_count == 0)
         return -GM_E_NOMEM;
-    struct gm_stream *stream = take_slot(mux);
+    if (mux->old != NULL)
+        return mux_old_open(mux, open, out);
+    struct gm_stream_begin begin = {GM_DIR_HEAD, GM_DIR_BODY, mux->peer_window, open->window};
+    struct gm_stream *stream = mux_begin(mux, &begin);
     if (stream == NULL)
         return -GM_E_LIMIT;
-
-    /* A slot's first OPEN that passes has generation 0; one that was taken back has used none
-     * (mux_close). */
-    if ((stream->flags & GM_STREAM_SEEN) != 0)
-        stream->id += 1u << 16;
-    struct gm_stream_begin begin = {GM_DIR_HEAD, GM_DIR_BODY, mux->peer_window, open->window};
-    gm_stream_begin(stream, &begin);
     stream->user = open->user;
-    mux->open_count++;
-    mux->stats.streams_opened++;
 
     gm_frame_set_u32(open->head.data + GM_FRAME_HEADER_LEN, open->window);
     gm_slice head = wrap(stream, GM_FRAME_OPEN, open->head, open->end);
@@ -323,6 +334,8 @@ int gm_stream_head(struct gm_stream *stream, gm_slice head, bool end)
     GM_ASSERT(!interim || !end);
     if (!allowed(stream, interim ? GM_STREAM_OUT_INTERIM : GM_STREAM_OUT_HEAD))
         return drop(head, -GM_E_CLOSED);
+    if (mux->old != NULL)
+        return interim ? drop(head, 0) : mux_old_head(stream, head, end);
     head = wrap(stream, GM_FRAME_HEAD, head, end);
     uint32_t len = head.len;
     if (gm_chain_push(&stream->queue, mux->segs, head) < 0)
@@ -361,6 +374,8 @@ int gm_stream_trailers(struct gm_stream *stream, gm_slice trailers)
     }
     if (!allowed(stream, GM_STREAM_OUT_END))
         return drop(trailers, -GM_E_CLOSED);
+    if (stream->mux->old != NULL)
+        return mux_old_trailers(stream, trailers);
     trailers = wrap(stream, GM_FRAME_TRAILERS, trailers, true);
     uint32_t len = trailers.len;
     if (gm_chain_push(&stream->queue, stream->mux->segs, trailers) < 0) {
@@ -389,6 +404,8 @@ void gm_stream_stop(struct gm_stream *stream, uint16_t reason)
 {
     if (!allowed(stream, GM_STREAM_OUT_STOP))
         return;
+    if (stream->mux->old != NULL && stream->mux->role == GM_MUX_AGENT)
+        return; /* what still comes is dropped: 0.0.x cannot be told */
     stream->stop_reason = reason;
     stream->flags &= (uint16_t)~GM_STREAM_PENDING_CREDIT;
     stream->grant_pending = 0;
@@ -397,6 +414,8 @@ void gm_stream_stop(struct gm_stream *stream, uint16_t reason)
 
 static void grant(struct gm_stream *stream, uint32_t bytes)
 {
+    if (stream->mux->old != NULL)
+        return; /* 0.0.x knows no credit: the window alone has changed */
     stream->grant_pending += bytes;
     mux_pend(stream, GM_STREAM_PENDING_CREDIT);
 }

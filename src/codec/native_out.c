@@ -32,37 +32,6 @@ static bool has_control_room(const struct pull *pull, size_t len)
     return has_room(pull, len) && gm_batch_fits(pull->batch, len, 0);
 }
 
-/* Appends a slice, taking it: copied when small, else moved. There must be a piece left. */
-static void append(struct gm_batch *batch, gm_slice slice)
-{
-    if (slice.len > batch->copy_max || !gm_batch_fits(batch, slice.len, 0)) {
-        gm_batch_move(batch, slice);
-        return;
-    }
-    memcpy(gm_batch_place(batch, slice.len), slice.data, slice.len);
-    batch->copied_bytes += slice.len;
-    gm_slice_put(slice);
-}
-
-/* Takes the first `n` bytes of the chain's front slice (n <= its length); only a buffer of this
- * ring is cut. */
-static gm_slice take_front(struct gm_stream *stream, uint32_t n)
-{
-    struct gm_seg_pool *segs = stream->mux->segs;
-    gm_slice front = gm_chain_front(&stream->queue);
-    if (front.len == n)
-        return gm_chain_pop(&stream->queue, segs);
-    gm_slice cut = gm_slice_ref((gm_slice){front.data, n, front.buf});
-    gm_chain_consume(&stream->queue, segs, n);
-    return cut;
-}
-
-static void sent_end(struct gm_stream *stream)
-{
-    enum gm_stream_verdict verdict = gm_stream_step(stream, GM_STREAM_SENT_END);
-    GM_ASSERT(verdict == GM_STREAM_ACCEPT);
-}
-
 /* --- Link frames. --- */
 
 static bool pull_greeting(struct pull *pull)
@@ -73,7 +42,7 @@ static bool pull_greeting(struct pull *pull)
     if (mux->greeting.len == 0 || !has_room(pull, mux->greeting.len) ||
         !gm_batch_fits(pull->batch, 0, 0))
         return false; /* nothing may go before it */
-    append(pull->batch, mux->greeting);
+    mux_append(pull->batch, mux->greeting);
     mux->greeting = (gm_slice){0};
     mux->flags |= MUX_GREET_SENT;
     mux->stats.frames_out++;
@@ -118,7 +87,7 @@ static bool pull_notes(struct pull *pull)
     uint8_t sent = 0;
     while (sent < mux->note_count && has_room(pull, mux->notes[sent].len) &&
            gm_batch_fits(pull->batch, 0, 0))
-        append(pull->batch, mux->notes[sent++]);
+        mux_append(pull->batch, mux->notes[sent++]);
     if (sent == 0)
         return mux->note_count == 0;
     mux->stats.frames_out += sent;
@@ -148,7 +117,7 @@ static void put_stream_control(struct pull *pull, struct gm_stream *stream)
     }
     if ((pending & GM_STREAM_PENDING_END) != 0) {
         len += gm_frame_put_end(frames + len, stream->id);
-        sent_end(stream);
+        mux_sent_end(stream);
         mux->stats.frames_out++;
     }
     if ((pending & GM_STREAM_PENDING_RESET) != 0) {
@@ -179,20 +148,6 @@ static bool pull_control(struct pull *pull)
 
 /* --- Heads. --- */
 
-/* All heads of the stream have left. */
-static void heads_left(struct gm_stream *stream)
-{
-    gm_list_remove(&stream->node);
-    if ((stream->flags & GM_STREAM_OPENED) == 0) {
-        stream->flags |= GM_STREAM_OPENED | GM_STREAM_SEEN;
-        if ((stream->flags & GM_STREAM_PENDING) != 0)
-            mux_pend(stream, 0);
-    }
-    if ((stream->flags & GM_STREAM_END_ON_BLOCK) != 0 && stream->trailer_bytes == 0)
-        sent_end(stream);
-    mux_schedule(stream);
-}
-
 static bool pull_heads(struct pull *pull)
 {
     struct gm_list *node;
@@ -202,12 +157,12 @@ static bool pull_heads(struct pull *pull)
         uint32_t len = front < stream->head_bytes ? front : stream->head_bytes;
         if (!has_room(pull, len) || !gm_batch_fits(pull->batch, 0, 0))
             return false;
-        append(pull->batch, take_front(stream, len));
+        mux_append(pull->batch, mux_take_front(stream, len));
         stream->head_bytes -= len;
         pull->mux->stats.frames_out++;
         if (stream->head_bytes > 0)
             continue;
-        heads_left(stream);
+        mux_heads_left(stream);
         mux_close_if_done(stream);
     }
     return true;
@@ -221,27 +176,18 @@ enum turn {
     TURN_FULL    /* the batch is full */
 };
 
-/* Bytes that the front slice contributes to a frame: the whole slice, or 16 KiB of a longer one. */
-static uint32_t front_bytes(const struct gm_stream *stream)
-{
-    uint32_t len = gm_chain_front(&stream->queue).len;
-    if (len > stream->data_bytes)
-        len = stream->data_bytes; /* merged with the trailers behind it */
-    return len < GM_FRAME_PAYLOAD_MAX ? len : GM_FRAME_PAYLOAD_MAX;
-}
-
 static enum turn pull_trailers(struct pull *pull, struct gm_stream *stream)
 {
     while (stream->trailer_bytes > 0) {
         uint32_t len = gm_chain_front(&stream->queue).len;
         if (!has_room(pull, len) || !gm_batch_fits(pull->batch, 0, 0))
             return TURN_FULL;
-        append(pull->batch, take_front(stream, len));
+        mux_append(pull->batch, mux_take_front(stream, len));
         stream->trailer_bytes -= len;
     }
     pull->mux->stats.frames_out++;
     gm_sched_remove(&pull->mux->sched, &stream->sched);
-    sent_end(stream);
+    mux_sent_end(stream);
     mux_close_if_done(stream);
     return TURN_SERVED;
 }
@@ -252,10 +198,10 @@ static uint32_t fill_frame(struct pull *pull, struct gm_stream *stream, uint32_t
 {
     uint32_t len = 0;
     while (stream->data_bytes > 0) {
-        uint32_t n = front_bytes(stream);
+        uint32_t n = mux_front_bytes(stream);
         if (len + n > limit || !gm_batch_fits(pull->batch, 0, 0))
             break;
-        append(pull->batch, take_front(stream, n));
+        mux_append(pull->batch, mux_take_front(stream, n));
         stream->data_bytes -= n;
         len += n;
     }
@@ -281,7 +227,7 @@ static enum turn pull_data(struct pull *pull, struct gm_stream *stream)
     struct gm_mux *mux = pull->mux;
     if (stream->data_bytes == 0)
         return pull_trailers(pull, stream);
-    uint32_t want = front_bytes(stream);
+    uint32_t want = mux_front_bytes(stream);
     if (want > stream->sched.deficit)
         return TURN_OVER;
     uint32_t limit = frame_limit(pull, stream);
@@ -299,7 +245,7 @@ static enum turn pull_data(struct pull *pull, struct gm_stream *stream)
     mux->stats.frames_out++;
     mux->stats.data_bytes_out += len;
     if (end)
-        sent_end(stream);
+        mux_sent_end(stream);
     if (stream->data_bytes + stream->trailer_bytes == 0)
         gm_sched_remove(&mux->sched, &stream->sched);
     mux->ops->on_pulled(stream, len);
@@ -321,17 +267,12 @@ static void pull_turns(struct pull *pull)
 
 /* --- The pull. --- */
 
-static void close_taken_back(struct gm_mux *mux)
-{
-    struct gm_list *node;
-    while ((node = gm_list_first(&mux->closing)) != NULL)
-        mux_close(GM_CONTAINER_OF(node, struct gm_stream, node));
-}
-
 bool gm_mux_ready(const struct gm_mux *mux)
 {
     if ((mux->flags & MUX_ENDED) != 0)
         return false;
+    if (mux->old != NULL)
+        return mux_old_ready(mux);
     if ((mux->flags & MUX_GREET_SENT) == 0)
         return mux->greeting.len > 0;
     return (mux->flags & (MUX_PING | MUX_PONG | MUX_DRAIN | MUX_DRAIN_ACK)) != 0 ||
@@ -347,9 +288,11 @@ size_t gm_mux_pull(struct gm_mux *mux, struct gm_batch *batch, size_t bytes_max)
     struct pull pull = {mux, batch, bytes_max};
     size_t before = batch->bytes;
     mux->flags |= MUX_BUSY;
-    close_taken_back(mux);
-    if (pull_greeting(&pull) && pull_pings(&pull) && pull_control(&pull) && pull_notes(&pull) &&
-        pull_heads(&pull) && pull_drain(&pull))
+    mux_close_taken_back(mux);
+    if (mux->old != NULL)
+        mux_old_pull(mux, batch);
+    else if (pull_greeting(&pull) && pull_pings(&pull) && pull_control(&pull) &&
+             pull_notes(&pull) && pull_heads(&pull) && pull_drain(&pull))
         pull_turns(&pull);
     mux->flags &= (uint16_t)~MUX_BUSY;
     return batch->bytes - before;

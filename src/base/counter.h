@@ -56,6 +56,7 @@
     X(STREAMS_ENDED, streams_ended, COUNTER, "Streams that ended in both directions")              \
     X(STREAMS_RESET, streams_reset, COUNTER, "Streams ended by a reset")                           \
     X(STREAMS_REFUSED, streams_refused, COUNTER, "Streams refused before any work was done")       \
+    X(LINK_PAUSES, link_pauses, COUNTER, "Times a 0.0.x link waited for a slow reader")            \
     X(LATE_FRAMES, late_frames, COUNTER, "Frames that arrived for an ended stream")                \
     X(RETRIES, retries, COUNTER, "Requests tried again on another link")                           \
     X(REQUESTS, requests, COUNTER, "Requests taken from clients")                                  \

@@ -45,6 +45,8 @@ int gm_link_note(struct gm_link *link, const char *json, size_t len)
         return -GM_E_CLOSED;
     if (len == 0 || len > GM_LINK_NOTE_MAX)
         return -GM_E_LIMIT;
+    if (link->old != NULL)
+        return link_old_text(link, json, len);
     struct gm_buf *buf = gm_link_mux_gather(&link->mux, len + GM_MUX_HEAD_ROOM);
     if (buf == NULL)
         return -GM_E_NOMEM;

@@ -1,4 +1,4 @@
-/* What link.c and proxy.c know of each other. Private to link/. */
+/* What link.c, old.c and proxy.c know of each other. Private to link/. */
 #ifndef GM_LINK_INTERNAL_H
 #define GM_LINK_INTERNAL_H
 
@@ -17,7 +17,31 @@ enum link_state {
 /* Longest head of an answer to a CONNECT or an upgrade that is taken. */
 #define LINK_UPGRADE_HEAD_MAX 4000u
 
+/* Bytes that a peer may send before it is judged, and that one of 0.0.x may be ahead of its
+ * streams. */
+#define LINK_GRANT_BYTES (64u << 10)
+
+#define LINK_BATCH_PIECES 64u
+
 /* ---- link.c ---- */
+
+void link_arm(struct gm_link *link, uint64_t span_ns);
+/* A ping, native or of the WebSocket. */
+void link_ping(struct gm_link *link);
+/* A ping that must be answered in time. */
+void link_ask(struct gm_link *link);
+/* The end without a CLOSE frame: what is queued still leaves. */
+void link_finish(struct gm_link *link, const char *text);
+/* There was no block for a message: tried again a tick later. */
+void link_starve(struct gm_link *link);
+uint32_t link_mask_key(struct gm_link *link);
+/* A control frame of the WebSocket. */
+void link_control(struct gm_link *link, uint8_t opcode, const void *payload, size_t len);
+/* One event of the WebSocket. False: the link has ended. */
+bool link_event(struct gm_link *link, const struct gm_ws_event *event, gm_slice slice);
+/* Puts the message's header into the room in front of the first piece, masks, and queues the
+ * pieces. */
+void link_queue_message(struct gm_link *link, struct gm_batch *batch, struct gm_buf *cork);
 
 /* The connection is of no use any more. */
 void link_lost(struct gm_link *link, const char *text);
@@ -41,5 +65,34 @@ void link_proxy_recv(struct gm_link *link, gm_slice slice);
 const char *link_proxy_text(struct gm_link *link, const char *text);
 /* Wipes and frees. Accepts a link without a proxy. */
 void link_proxy_release(struct gm_link *link);
+
+/* ---- greet.c ---- */
+
+/* Queues our HELLO or READY. False: no memory. */
+bool link_greet(struct gm_link *link);
+/* Both greetings have passed: up, watched, told. */
+void link_rise(struct gm_link *link);
+
+/* ---- old.c: a peer of 0.0.x; link->old is set ---- */
+
+/* -GM_E_NOMEM: nothing has changed. */
+int link_old_begin(struct gm_link *link, struct gm_ring *ring,
+                   const struct gm_link_old *names) GM_WARN_UNUSED;
+/* The mux has ended; and: everything goes. Accept a native link. */
+void link_old_down(struct gm_link *link);
+void link_old_release(struct gm_link *link);
+/* Takes the slice. */
+void link_old_recv(struct gm_link *link, gm_slice slice);
+/* The mux has changed: a window may have room again. */
+void link_old_kick(struct gm_link *link);
+void link_old_flush(struct gm_link *link);
+/* A stream's window is full, and nothing is read. False for a native link. */
+bool link_old_paused(const struct gm_link *link);
+void link_old_pong(struct gm_link *link, const struct gm_ws_event *event);
+uint64_t link_old_pong_ns(const struct gm_link *link);
+void link_old_drain(struct gm_link *link);
+/* A TEXT message. 0; -GM_E_LIMIT: too much is queued; -GM_E_NOMEM. What is lost so is advice, or a
+ * greeting that has a deadline. */
+int link_old_text(struct gm_link *link, const char *json, size_t len);
 
 #endif

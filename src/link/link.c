@@ -14,7 +14,6 @@
 #include "link/internal.h"
 #include "ws/mask.h"
 
-#define LINK_BATCH_PIECES   64u
 #define UPGRADE_REQUEST_MAX (11u * 1024u)
 
 static const struct gm_conn_ops link_conn_ops;
@@ -45,6 +44,7 @@ static int link_prepare(struct gm_ring *ring, struct gm_link *link,
     link->role = (uint8_t)config->role;
     link->hello = config->hello;
     link->ready = config->ready;
+    link->request_limit = config->old.request_limit;
     /* Zero pages that are touched only as slots come into use. */
     link->mux_memory = calloc(1, gm_mux_memory((uint16_t)config->stream_limit));
     gm_counter_add(GM_COUNTER_ALLOCATIONS, 1);
@@ -74,6 +74,7 @@ static void link_release(struct gm_link *link)
     if (link->head != NULL)
         gm_buf_put(link->head);
     link->head = NULL;
+    link_old_release(link);
     free(link->mux_memory);
     link->mux_memory = NULL;
 }
@@ -84,28 +85,9 @@ void gm_link_forget(struct gm_link *link)
     gm_tls_free(gm_conn_take_tls(&link->conn));
 }
 
-static void link_arm(struct gm_link *link, uint64_t span_ns)
+void link_arm(struct gm_link *link, uint64_t span_ns)
 {
     gm_timer_set(link_ring(link), &link->timer, gm_ring_now_ns(link_ring(link)) + span_ns);
-}
-
-/* Queues our HELLO or READY. */
-static bool link_greet(struct gm_link *link)
-{
-    struct gm_buf *buf = gm_ring_block(link_ring(link), GM_BLOCK_SMALL);
-    if (buf == NULL)
-        return false;
-    void *json = buf->data + GM_MUX_HEAD_ROOM;
-    size_t cap = buf->size - GM_MUX_HEAD_ROOM;
-    int len = link->role == GM_MUX_SERVER ? gm_hello_encode(&link->hello, json, cap)
-                                          : gm_ready_encode(&link->ready, json, cap);
-    if (len < 0) {
-        gm_buf_put(buf);
-        return false;
-    }
-    gm_mux_greet(&link->mux, (gm_slice){buf->data, (uint32_t)len + GM_MUX_HEAD_ROOM, buf});
-    gm_conn_kick(&link->conn);
-    return true;
 }
 
 static void link_stick(struct gm_link *link)
@@ -130,7 +112,10 @@ static bool link_secure(struct gm_link *link, const struct gm_link_config *confi
 int gm_link_accept(struct gm_ring *ring, struct gm_link *link, int fd,
                    const char accept[GM_WS_ACCEPT_LEN], const struct gm_link_config *config)
 {
+    bool old = config->old.agent_id != NULL;
     int rc = link_prepare(ring, link, config);
+    if (rc == 0 && old)
+        rc = link_old_begin(link, ring, &config->old);
     if (rc == 0)
         rc = gm_conn_open(ring, &link->conn, fd, &link_conn_ops);
     if (rc < 0) {
@@ -144,13 +129,14 @@ int gm_link_accept(struct gm_ring *ring, struct gm_link *link, int fd,
         return 0;
     char head[512];
     struct gm_ws_text protocol = {GM_FRAME_SUBPROTOCOL, sizeof GM_FRAME_SUBPROTOCOL - 1};
-    int len = gm_ws_write_response(head, sizeof head, accept, protocol);
+    int len =
+        gm_ws_write_response(head, sizeof head, accept, old ? (struct gm_ws_text){0} : protocol);
     GM_ASSERT(len > 0);
     gm_conn_write(&link->conn, head, (size_t)len);
     gm_sock_set_lowat(&link->conn.sock, GM_LINK_QUEUE_BYTES);
-    gm_conn_recv(&link->conn, GM_POOL_LINK, GM_RECV_UNLIMITED);
+    gm_conn_recv(&link->conn, GM_POOL_LINK, old ? LINK_GRANT_BYTES : GM_RECV_UNLIMITED);
     link_arm(link, GM_LINK_GREETING_NS);
-    if (!link_greet(link))
+    if (!old && !link_greet(link))
         gm_conn_kick(&link->conn); /* no block: the greeting deadline ends the link */
     return 0;
 }
@@ -199,11 +185,12 @@ int gm_link_dial(struct gm_ring *ring, struct gm_link *link, const struct gm_lin
     struct gm_ws_text request = {head, len > 0 ? (size_t)len : 0};
     if (dial->proxy == NULL && link_secure(link, config)) {
         gm_conn_write(&link->conn, request.p, request.len);
-        gm_conn_recv(&link->conn, GM_POOL_LINK, GM_RECV_UNLIMITED);
+        gm_conn_recv(&link->conn, GM_POOL_LINK, LINK_GRANT_BYTES);
     } else if (dial->proxy != NULL) {
         link->ready.zero_mask = config->tls != NULL;
         if (link_proxy_begin(link, dial->proxy, config, request))
-            gm_conn_recv(&link->conn, GM_POOL_LINK, GM_RECV_UNLIMITED);
+            gm_conn_recv(&link->conn, GM_POOL_LINK,
+                         config->tls != NULL ? GM_RECV_UNLIMITED : LINK_GRANT_BYTES);
         else
             link_stick(link);
     }
@@ -212,8 +199,6 @@ int gm_link_dial(struct gm_ring *ring, struct gm_link *link, const struct gm_lin
 }
 
 /* ---- Ending ---- */
-
-static void link_control(struct gm_link *link, uint8_t opcode, const void *payload, size_t len);
 
 static void link_count(struct gm_link *link)
 {
@@ -248,6 +233,7 @@ static void link_down(struct gm_link *link, enum gm_reason_code reason, const ch
     gm_mux_abort(&link->mux, (uint16_t)reason);
     link_count(link);
     gm_mux_fini(&link->mux);
+    link_old_down(link);
     link->ops->on_down(link, reason, text);
 }
 
@@ -267,6 +253,12 @@ void gm_link_end(struct gm_link *link, enum gm_reason_code reason, uint16_t code
         gm_conn_abort(&link->conn, false);
 }
 
+void link_finish(struct gm_link *link, const char *text)
+{
+    link_down(link, GM_REASON_NONE, text);
+    gm_conn_close(&link->conn);
+}
+
 /* The connection is of no use any more: the peer is gone, or silent. */
 void link_lost(struct gm_link *link, const char *text)
 {
@@ -278,7 +270,7 @@ void link_lost(struct gm_link *link, const char *text)
 
 /* ---- Sending ---- */
 
-static uint32_t link_mask_key(struct gm_link *link)
+uint32_t link_mask_key(struct gm_link *link)
 {
     uint32_t key = 0;
     if (link->role == GM_MUX_AGENT && !link->zero_mask)
@@ -286,7 +278,7 @@ static uint32_t link_mask_key(struct gm_link *link)
     return key;
 }
 
-static void link_control(struct gm_link *link, uint8_t opcode, const void *payload, size_t len)
+void link_control(struct gm_link *link, uint8_t opcode, const void *payload, size_t len)
 {
     uint8_t frame[GM_WS_HEADER_MAX + GM_WS_CONTROL_MAX];
     uint32_t key = link_mask_key(link);
@@ -302,9 +294,7 @@ static void link_control(struct gm_link *link, uint8_t opcode, const void *paylo
     gm_conn_write(&link->conn, frame, head + len);
 }
 
-/* Puts the message's header into the room in front of the first piece, masks, and queues the
- * pieces. */
-static void link_queue_message(struct gm_link *link, struct gm_batch *batch, struct gm_buf *cork)
+void link_queue_message(struct gm_link *link, struct gm_batch *batch, struct gm_buf *cork)
 {
     size_t payload = batch->bytes - GM_WS_HEADER_MAX;
     struct gm_ws_header header = {.length = payload,
@@ -370,15 +360,23 @@ static void link_starved(struct gm_timer *timer)
     gm_conn_kick(&GM_CONTAINER_OF(timer, struct gm_link, starved)->conn);
 }
 
+void link_starve(struct gm_link *link)
+{
+    gm_timer_set(link_ring(link), &link->starved, gm_ring_now_ns(link_ring(link)) + GM_TICK_NS);
+}
+
 static void link_flush(struct gm_conn *conn)
 {
     struct gm_link *link = link_of_conn(conn);
     if (link->state != LINK_UP && link->state != LINK_GREETING)
         return;
-    while (gm_conn_queued(conn) < GM_LINK_QUEUE_BYTES && gm_mux_ready(&link->mux)) {
+    if (link->old != NULL)
+        link_old_flush(link);
+    while (link->old == NULL && gm_conn_queued(conn) < GM_LINK_QUEUE_BYTES &&
+           gm_mux_ready(&link->mux)) {
         if (link_message(link))
             continue;
-        gm_timer_set(link_ring(link), &link->starved, gm_ring_now_ns(link_ring(link)) + GM_TICK_NS);
+        link_starve(link);
         break;
     }
     if (!gm_mux_ready(&link->mux))
@@ -402,6 +400,8 @@ void gm_link_kick(struct gm_link *link)
     if (link->state == LINK_ENDED)
         return;
     gm_conn_kick(&link->conn);
+    if (link->old != NULL)
+        link_old_kick(link);
     /* Until a flush finds nothing left: a full socket may keep the streams waiting from here on. */
     gm_ring_hold(link_ring(link), &link->holder);
     uint64_t latest = gm_ring_now_ns(link_ring(link)) + GM_LINK_BUSY_SILENCE_NS;
@@ -415,6 +415,8 @@ void gm_link_drain(struct gm_link *link)
         return;
     link->draining = true;
     gm_mux_drain(&link->mux);
+    if (link->old != NULL)
+        link_old_drain(link);
     gm_conn_kick(&link->conn);
 }
 
@@ -426,8 +428,7 @@ static uint64_t link_silence(const struct gm_link *link)
     return gm_mux_open_count(&link->mux) > 0 ? GM_LINK_BUSY_SILENCE_NS : GM_LINK_IDLE_SILENCE_NS;
 }
 
-/* One event of the WebSocket. False: the link has ended. */
-static bool link_event(struct gm_link *link, const struct gm_ws_event *event, gm_slice slice)
+bool link_event(struct gm_link *link, const struct gm_ws_event *event, gm_slice slice)
 {
     switch ((enum gm_ws_event_kind)event->kind) {
     case GM_WS_EVENT_DATA:
@@ -452,6 +453,8 @@ static bool link_event(struct gm_link *link, const struct gm_ws_event *event, gm
             link_control(link, GM_WS_PONG, event->data, event->len);
         return true;
     case GM_WS_EVENT_PONG:
+        if (link->old != NULL)
+            link_old_pong(link, event);
         return true;
     case GM_WS_EVENT_CLOSE: {
         /* 1000 and 1001 are a plan carried out: surplus, drained, going away. */
@@ -522,18 +525,27 @@ static void link_upgraded(struct gm_link *link, int head_len,
         .is_http11 = response->framing.version_minor == 1,
     };
     int rc = gm_ws_check_response(&upgrade, link->key, gm_link_sha1, GM_FRAME_SUBPROTOCOL);
-    if (rc <= 0) {
-        link_lost(link, rc == 0 ? "the server does not speak gimlet.v1 (an older Gimlet?)"
-                                : "the server's answer is not a WebSocket upgrade");
+    if (rc < 0) {
+        link_lost(link, "the server's answer is not a WebSocket upgrade");
+        return;
+    }
+    /* One that chooses no subprotocol is of 0.0.x. */
+    struct gm_link_old names = {.request_limit = link->request_limit};
+    if (rc == 0 && link_old_begin(link, link_ring(link), &names) < 0) {
+        link_lost(link, "out of memory for the link");
         return;
     }
     link->state = LINK_GREETING;
     gm_sock_set_lowat(&link->conn.sock, GM_LINK_QUEUE_BYTES);
+    if (rc > 0)
+        gm_conn_recv(&link->conn, GM_POOL_LINK, GM_RECV_UNLIMITED);
     uint32_t rest = link->head_len - (uint32_t)head_len;
     struct gm_buf *head = link->head;
     link->head = NULL;
     if (rest == 0)
         gm_buf_put(head);
+    else if (link->old != NULL)
+        link_old_recv(link, (gm_slice){head->data + head_len, rest, head});
     else
         link_frames(link, (gm_slice){head->data + head_len, rest, head});
 }
@@ -589,10 +601,14 @@ static void link_recv(struct gm_conn *conn, gm_slice slice)
         if (link->ops->on_silent != NULL)
             link->ops->on_silent(link, false);
     }
+    if (link->state < LINK_GREETING)
+        gm_conn_recv(conn, GM_POOL_LINK, slice.len);
     if (link->proxy != NULL)
         link_proxy_recv(link, slice);
     else if (link->state == LINK_UPGRADING)
         link_gather_upgrade(link, slice);
+    else if (link->old != NULL)
+        link_old_recv(link, slice);
     else
         link_frames(link, slice);
 }
@@ -633,9 +649,11 @@ static void link_broken(struct gm_conn *conn, int error)
         gm_conn_abort(conn, true);
 }
 
+/* Of a peer of 0.0.x that we have paused: what it said before is still read, in time. */
 static void link_hangup(struct gm_conn *conn)
 {
-    link_lost(link_of_conn(conn), "the peer closed the connection");
+    if (!link_old_paused(link_of_conn(conn)))
+        link_lost(link_of_conn(conn), "the peer closed the connection");
 }
 
 static void link_closed(struct gm_conn *conn)
@@ -647,15 +665,32 @@ static void link_closed(struct gm_conn *conn)
 
 /* ---- Liveness ---- */
 
-static void link_ping(struct gm_link *link)
+void link_ping(struct gm_link *link)
 {
     uint8_t opaque[GM_FRAME_PING_LEN];
     uint64_t now_ns = gm_ring_now_ns(link_ring(link));
     memcpy(opaque, &now_ns, sizeof opaque);
     link->measured_ns = now_ns;
-    gm_mux_ping(&link->mux, opaque);
+    if (link->old != NULL)
+        link_control(link, GM_WS_PING, opaque, sizeof opaque);
+    else
+        gm_mux_ping(&link->mux, opaque);
     gm_conn_kick(&link->conn);
     gm_counter_add(GM_COUNTER_PINGS_SENT, 1);
+}
+
+static uint64_t link_pong_ns(const struct gm_link *link)
+{
+    return link->old != NULL ? link_old_pong_ns(link) : GM_LINK_PONG_NS;
+}
+
+void link_ask(struct gm_link *link)
+{
+    if (link->pinged_ns != 0)
+        return;
+    link->pinged_ns = gm_ring_now_ns(link_ring(link));
+    link_ping(link);
+    link_arm(link, link_pong_ns(link));
 }
 
 static void link_tick(struct gm_timer *timer)
@@ -669,19 +704,20 @@ static void link_tick(struct gm_timer *timer)
                             : "the peer did not greet in time");
         return;
     }
-    if (gm_ring_gap_ns(link_ring(link)) > 0) {
-        /* We were the ones who slept. */
-        gm_counter_add(GM_COUNTER_TURN_GAP_REARMS, 1);
+    bool slept = gm_ring_gap_ns(link_ring(link)) > 0;
+    if (slept || link_old_paused(link)) {
+        /* We were the ones who slept, or did not listen. */
+        gm_counter_add(GM_COUNTER_TURN_GAP_REARMS, slept ? 1 : 0);
         link->pinged_ns = 0;
         link->last_recv_ns = now_ns;
     }
-    if (link->pinged_ns != 0 && now_ns - link->pinged_ns >= GM_LINK_PONG_NS) {
+    if (link->pinged_ns != 0 && now_ns - link->pinged_ns >= link_pong_ns(link)) {
         gm_counter_add(GM_COUNTER_LINKS_DEAD, 1);
         link_lost(link, "the peer is silent");
         return;
     }
     if (link->pinged_ns != 0) {
-        link_arm(link, link->pinged_ns + GM_LINK_PONG_NS - now_ns);
+        link_arm(link, link->pinged_ns + link_pong_ns(link) - now_ns);
         return;
     }
     uint64_t span = link_silence(link);
@@ -691,49 +727,10 @@ static void link_tick(struct gm_timer *timer)
         gm_timer_set(link_ring(link), timer, link->last_recv_ns + span);
         return;
     }
-    link->pinged_ns = now_ns;
     link->silent = true;
     if (link->ops->on_silent != NULL)
         link->ops->on_silent(link, true);
-    link_ping(link);
-    link_arm(link, GM_LINK_PONG_NS);
-}
-
-/* ---- What the mux tells the link ---- */
-
-static uint32_t least(uint32_t a, uint32_t b)
-{
-    return a < b ? a : b;
-}
-
-int gm_link_mux_hello(struct gm_mux *mux, const uint8_t *json, size_t len)
-{
-    struct gm_link *link = gm_link_of(mux);
-    struct gm_mux_peer peer = {0};
-    if (link->role == GM_MUX_SERVER) {
-        struct gm_ready ready;
-        if (gm_ready_decode(json, len, &ready) < 0 ||
-            strcmp(ready.instance, link->ready.instance) != 0)
-            return -GM_E_PROTOCOL; /* the instance of the upgrade request stays: its lane is held */
-        link->ready = ready;
-        if (link->ready.stream_limit == 0)
-            link->ready.stream_limit = link->hello.stream_limit;
-        peer = (struct gm_mux_peer){
-            .window = link->ready.window,
-            .stream_limit = (uint16_t)least(link->hello.stream_limit, link->ready.stream_limit)};
-    } else {
-        if (gm_hello_decode(json, len, &link->hello) < 0)
-            return -GM_E_PROTOCOL;
-        peer.stream_limit = (uint16_t)least(link->hello.stream_limit, link->ready.stream_limit);
-    }
-    gm_mux_set_peer(mux, &peer);
-    if (link->role == GM_MUX_AGENT && !link_greet(link))
-        return -GM_E_NOMEM;
-    link->state = LINK_UP;
-    link_arm(link, GM_LINK_IDLE_SILENCE_NS);
-    link_ping(link); /* measures the round trip; not a test of life */
-    link->ops->on_up(link);
-    return 0;
+    link_ask(link);
 }
 
 static const struct gm_conn_ops link_conn_ops = {

@@ -37,11 +37,19 @@ struct gm_link_ops {
     void (*on_rtt)(struct gm_link *link);
     /* The peer says something beside the streams: JSON, not yet parsed, borrowed. May be NULL. */
     void (*on_note)(struct gm_link *link, const char *json, size_t len);
+    /* After gm_link_old_prove: it lives. May be NULL. */
+    void (*on_proved)(struct gm_link *link);
     /* The link has ended; its streams have been told. `text` says why (borrowed). on_closed
      * follows. */
     void (*on_down)(struct gm_link *link, enum gm_reason_code reason, const char *text);
     /* The memory may be reused. */
     void (*on_closed)(struct gm_link *link);
+};
+
+/* Of 0.0.x. Texts are borrowed until return. */
+struct gm_link_old {
+    const char *agent_id, *service; /* server: for its hello. agent_id NULL: the peer is native */
+    uint32_t request_limit;         /* agent: named in its 429; 0: none */
 };
 
 struct gm_link_config {
@@ -54,9 +62,11 @@ struct gm_link_config {
     struct gm_tls_room *room;
     struct gm_hello hello; /* server: what we say */
     struct gm_ready ready; /* agent: what we say */
+    struct gm_link_old old;
 };
 
 struct link_proxy;
+struct link_old;
 
 struct gm_link {
     struct gm_conn conn;
@@ -68,6 +78,7 @@ struct gm_link {
     struct gm_timer timer;    /* greeting, then liveness */
     struct gm_holder holder;  /* while streams wait for the socket */
     struct link_proxy *proxy; /* agent: until the tunnel through it stands */
+    struct link_old *old;     /* a peer of 0.0.x; NULL: native */
     struct gm_buf *head;      /* agent: the answer to the upgrade, gathered */
     uint64_t last_recv_ns;
     uint64_t pinged_ns;    /* 0: no PING unanswered */
@@ -81,6 +92,8 @@ struct gm_link {
     uint8_t state; /* enum in link.c */
     uint8_t role;
     bool silent, draining, drain_acked;
+    bool duplicate; /* agent: the 0.0.x server hello.server_id has a link of this token */
+    uint32_t request_limit;
     bool zero_mask;       /* agent: our messages need no mask, both ends having said so */
     const char *stuck;    /* it failed before its owner could be told: the timer tells */
     uint64_t mux_seen[8]; /* statistics already counted */
@@ -111,6 +124,17 @@ struct gm_link_dial {
  * a session, upgrades, greets. Failures come by on_down. */
 int gm_link_dial(struct gm_ring *ring, struct gm_link *link, const struct gm_link_dial *dial,
                  const struct gm_link_config *config) GM_WARN_UNUSED;
+
+/* Server, a peer of 0.0.x: its hello, once it is clear that it may stay; */
+void gm_link_old_greet(struct gm_link *link);
+/* or the answer that its subject has a link that lives, and the end; */
+void gm_link_old_refuse(struct gm_link *link);
+/* which was asked of that one: on_proved, or on_down within the time of a ping. */
+void gm_link_old_prove(struct gm_link *link);
+static inline bool gm_link_is_old(const struct gm_link *link)
+{
+    return link->old != NULL;
+}
 
 static inline struct gm_link *gm_link_of(struct gm_mux *mux)
 {

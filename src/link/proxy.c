@@ -96,7 +96,8 @@ static void proxy_done(struct gm_link *link)
         link_lost(link, "out of memory for TLS");
         return;
     }
-    gm_conn_recv(&link->conn, GM_POOL_LINK, GM_RECV_UNLIMITED);
+    if (session != NULL)
+        gm_conn_recv(&link->conn, GM_POOL_LINK, LINK_GRANT_BYTES);
     link->state = LINK_UPGRADING;
     gm_conn_write(&link->conn, proxy->upgrade, proxy->upgrade_len);
     link_proxy_release(link);

@@ -142,6 +142,7 @@ static void configure(const struct gm_agent_link *self, struct gm_link_config *c
         .role = GM_MUX_AGENT,
         .stream_limit = GM_AGENT_STREAMS_MAX,
         .window = GM_AGENT_WINDOW,
+        .old = {.request_limit = (uint32_t)self->ctx->shared->config->max_concurrent_requests},
         .ready = {.stream_limit = GM_AGENT_STREAMS_MAX,
                   .window = GM_AGENT_WINDOW,
                   .not_ready = !self->told_ready},

@@ -203,6 +203,8 @@ static void old_told_by_agent(struct gm_link *link, const char *type, const char
         link->ready.stream_limit = link->hello.stream_limit;
         link->ready.window = GM_MUX_OLD_SEND_WINDOW;
         old_up(link);
+        if (ready)
+            return; /* that was on_up */
     }
     if (link->state != LINK_UP)
         return;
@@ -229,7 +231,8 @@ static void old_told_first(struct gm_link *link, const json_t *document)
     link->hello.lane = 0;
     link->hello.lanes = 1;
     link->hello.stream_limit = link->ready.stream_limit;
-    old_say(link, "{\"type\":\"ready\",\"state\":\"ready\"}");
+    if (!link->ready.not_ready)
+        old_say(link, "{\"type\":\"ready\",\"state\":\"ready\"}");
     old_up(link);
 }
 

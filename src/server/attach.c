@@ -15,6 +15,7 @@
 #include "server/far.h"
 #include "server/lanes.h"
 #include "server/note.h"
+#include "server/rivals.h"
 
 /* What crosses to the link's ring. */
 struct gm_attach {
@@ -24,6 +25,7 @@ struct gm_attach {
     struct gm_key_mark key;
     uint32_t lane;
     int fd;
+    bool old;           /* an agent of 0.0.x */
     struct gm_tls *tls; /* the connection's session; NULL: plaintext */
     char accept[GM_WS_ACCEPT_LEN];
     char subject[GM_LINK_NAME_MAX], service[GM_LINK_NAME_MAX], instance[GM_LINK_INSTANCE_MAX];
@@ -84,8 +86,10 @@ static int lane_wish(const struct gm_http_request *head)
     return lane;
 }
 
-/* What is wrong with the upgrade itself, or NULL. */
-static const char *check_upgrade(const struct gm_http_request *head, enum gm_reason_code *reason)
+/* What is wrong with the upgrade itself, or NULL. An agent that does not offer our subprotocol is
+ * of 0.0.x. */
+static const char *check_upgrade(const struct gm_http_request *head, enum gm_reason_code *reason,
+                                 bool *old)
 {
     struct gm_ws_upgrade upgrade = {
         .upgrade = field_text(head, GM_HTTP_ID_UPGRADE),
@@ -100,12 +104,10 @@ static const char *check_upgrade(const struct gm_http_request *head, enum gm_rea
     *reason = status == 405 ? GM_REASON_METHOD_NOT_ALLOWED : GM_REASON_BAD_REQUEST;
     if (status != 0)
         return status == 405 ? "Method Not Allowed" : NO_UPGRADE;
-    *reason = GM_REASON_NOT_IMPLEMENTED;
-    if (!gm_ws_protocol_offered(upgrade.protocol, GM_FRAME_SUBPROTOCOL))
-        return "This server speaks the subprotocol " GM_FRAME_SUBPROTOCOL
-               " with its agents; this agent did not offer it.";
+    *old = !gm_ws_protocol_offered(upgrade.protocol, GM_FRAME_SUBPROTOCOL);
     *reason = GM_REASON_BAD_REQUEST;
-    if (!instance_valid(gm_http_fields_find_name(&head->fields, GM_HTTP_LIT("gimlet-instance"))))
+    if (!*old &&
+        !instance_valid(gm_http_fields_find_name(&head->fields, GM_HTTP_LIT("gimlet-instance"))))
         return "Gimlet-Instance is missing or malformed.";
     return NULL;
 }
@@ -120,7 +122,7 @@ static bool copy_text(char *out, size_t cap, const char *text, size_t len)
 }
 
 static struct gm_attach *attach_make(const struct gm_http_request *head,
-                                     const struct gm_principal *principal)
+                                     const struct gm_principal *principal, bool old)
 {
     struct gm_attach *attach = calloc(1, sizeof *attach);
     if (attach == NULL)
@@ -132,11 +134,12 @@ static struct gm_attach *attach_make(const struct gm_http_request *head,
         gm_http_fields_find_name(&head->fields, GM_HTTP_LIT("gimlet-instance"));
     bool good = copy_text(attach->subject, sizeof attach->subject, subject, subject_len) &&
                 copy_text(attach->service, sizeof attach->service, service, service_len) &&
-                copy_text(attach->instance, sizeof attach->instance, instance->value,
-                          instance->value_len) &&
+                (old || copy_text(attach->instance, sizeof attach->instance, instance->value,
+                                  instance->value_len)) &&
                 gm_ws_accept(field_text(head, GM_HTTP_ID_SEC_WEBSOCKET_KEY), gm_link_sha1,
                              attach->accept) == 0;
     attach->expires_s = principal->expires_s;
+    attach->old = old;
     attach->key = principal->key;
     if (good)
         return attach;
@@ -144,12 +147,33 @@ static struct gm_attach *attach_make(const struct gm_http_request *head,
     return NULL;
 }
 
-static uint32_t service_hash(const char *service)
+static uint32_t name_hash(const char *name)
 {
     uint32_t hash = 2166136261u;
-    for (const char *p = service; *p != '\0'; p++)
+    for (const char *p = name; *p != '\0'; p++)
         hash = (hash ^ (uint8_t)*p) * 16777619u;
     return hash;
+}
+
+/* Chooses lane and ring. Agents of 0.0.x have one link per subject, whatever the service: all that
+ * bear a subject meet on one ring. False: out of memory. */
+static bool attach_place(struct gm_server_shared *shared, struct gm_attach *attach, int wish)
+{
+    int lane =
+        attach->old ? 0 : gm_lanes_take(shared->lanes, attach->subject, attach->instance, wish);
+    if (lane < 0)
+        return false;
+    uint32_t hash =
+        attach->old ? name_hash(attach->subject) : name_hash(attach->service) + (uint32_t)lane;
+    attach->lane = (uint32_t)lane;
+    attach->to = shared->ring_contexts[hash % gm_rings_count(shared->rings)];
+    return true;
+}
+
+static void attach_unplace(struct gm_server_shared *shared, const struct gm_attach *attach)
+{
+    if (!attach->old)
+        gm_lanes_give(shared->lanes, attach->subject, attach->instance, attach->lane);
 }
 
 enum gm_admit_result gm_attach_request(struct gm_client *client, const struct gm_http_request *head)
@@ -160,7 +184,8 @@ enum gm_admit_result gm_attach_request(struct gm_client *client, const struct gm
     if (rc != GM_ADMIT_STARTED)
         return (enum gm_admit_result)rc;
     enum gm_reason_code reason;
-    const char *problem = check_upgrade(head, &reason);
+    bool old = false;
+    const char *problem = check_upgrade(head, &reason, &old);
     if (problem != NULL)
         return refuse(client, head, reason, problem);
     if (client->ctx->phase == GM_SERVER_DRAINING)
@@ -168,17 +193,13 @@ enum gm_admit_result gm_attach_request(struct gm_client *client, const struct gm
     if (gm_conn_queued(&client->conn) > 0)
         return refuse(client, head, GM_REASON_BAD_REQUEST,
                       "An agent's request may not be pipelined.");
-    struct gm_attach *attach = attach_make(head, admission.principal);
+    struct gm_attach *attach = attach_make(head, admission.principal, old);
     if (attach == NULL)
         return refuse(client, head, GM_REASON_INTERNAL, NULL);
-    int lane = gm_lanes_take(shared->lanes, attach->subject, attach->instance, lane_wish(head));
-    if (lane < 0) {
+    if (!attach_place(shared, attach, lane_wish(head))) {
         free(attach);
         return refuse(client, head, GM_REASON_OVERLOAD, NULL);
     }
-    attach->lane = (uint32_t)lane;
-    attach->to = shared->ring_contexts[(service_hash(attach->service) + attach->lane) %
-                                       gm_rings_count(shared->rings)];
     gm_client_hand_over(client, attach);
     return GM_ADMIT_HANDED;
 }
@@ -201,7 +222,7 @@ void gm_attach_detached(struct gm_client *client, int fd)
 void gm_attach_dropped(struct gm_client *client)
 {
     struct gm_attach *attach = client->attach;
-    gm_lanes_give(client->ctx->shared->lanes, attach->subject, attach->instance, attach->lane);
+    attach_unplace(client->ctx->shared, attach);
     free(attach);
 }
 
@@ -308,6 +329,17 @@ static void link_drains(struct gm_link *link)
                 GM_UINT("lane", self->lane));
 }
 
+void gm_attach_old_drains(struct gm_server_link *self, bool drains)
+{
+    if (!gm_link_is_old(&self->link) || self->link.draining || self->draining == drains)
+        return;
+    self->draining = drains;
+    card_state(self);
+    if (drains)
+        gm_log_info("agent drains", GM_STR("agentID", self->subject),
+                    GM_STR("service", self->service), GM_UINT("lane", self->lane));
+}
+
 static void link_silent(struct gm_link *link, bool silent)
 {
     struct gm_server_link *self = server_link_of(link);
@@ -346,7 +378,9 @@ static void link_down(struct gm_link *link, enum gm_reason_code reason, const ch
     if (self->card != NULL)
         gm_card_withdraw(self->ctx->registry, self->card);
     self->card = NULL;
-    if (self->lane >= self->ctx->shared->lane_count)
+    if (gm_link_is_old(link))
+        gm_rivals_left(self);
+    if (self->waiting || self->lane >= self->ctx->shared->lane_count)
         return; /* surplus: it came to learn that, and nobody else needs to */
     gm_log_info("agent detached", GM_STR("agentID", self->subject),
                 GM_STR("service", self->service), GM_UINT("lane", self->lane),
@@ -370,8 +404,12 @@ static void link_closed(struct gm_link *link)
  * the agent dials again with a fresh one. */
 static void retire(struct gm_server_link *self)
 {
+    static const char token_expired[] =
+        "{\"type\":\"token_expired\",\"message\":\"The agent's token has expired.\"}";
     gm_timer_cancel(&self->expiry);
     begin_drain(self);
+    if (gm_link_is_old(&self->link) && self->expires_s <= gm_ring_wall_s(self->ctx->ring))
+        (void)!gm_link_note(&self->link, token_expired, sizeof token_expired - 1);
     gm_link_drain(&self->link);
 }
 
@@ -417,12 +455,18 @@ void gm_attach_recheck(struct gm_server_ring *ctx)
     }
 }
 
+static void link_proved(struct gm_link *link)
+{
+    gm_rivals_refuse(server_link_of(link));
+}
+
 static const struct gm_link_ops server_link_ops = {
     .on_up = link_up,
     .on_drain = link_drains,
     .on_silent = link_silent,
     .on_rtt = link_rtt,
     .on_note = gm_note_take,
+    .on_proved = link_proved,
     .on_down = link_down,
     .on_closed = link_closed,
 };
@@ -431,7 +475,7 @@ static void attach_failed(struct gm_attach *attach)
 {
     gm_log_error("agent could not be attached: out of memory", GM_STR("agentID", attach->subject),
                  GM_STR("service", attach->service));
-    gm_lanes_give(attach->to->shared->lanes, attach->subject, attach->instance, attach->lane);
+    attach_unplace(attach->to->shared, attach);
     gm_ring_close_fd(attach->to->ring, attach->fd);
 }
 
@@ -454,6 +498,8 @@ static void link_configure(const struct gm_attach *attach, struct gm_link_config
                    shared->config->server_id);
     (void)snprintf(config->hello.instance, sizeof config->hello.instance, "%s", shared->instance);
     memcpy(config->ready.instance, attach->instance, sizeof attach->instance);
+    if (attach->old)
+        config->old = (struct gm_link_old){.agent_id = attach->subject, .service = attach->service};
 }
 
 static void attach_arrive(struct gm_mail *mail)
@@ -470,7 +516,7 @@ static void attach_arrive(struct gm_mail *mail)
         self->ctx = ctx;
         self->generation = ++ctx->link_generation;
         self->lane = attach->lane;
-        self->lane_held = true;
+        self->lane_held = !attach->old;
         self->expires_s = attach->expires_s;
         self->key = attach->key;
         memcpy(self->subject, attach->subject, sizeof self->subject);
@@ -488,6 +534,8 @@ static void attach_arrive(struct gm_mail *mail)
         gm_timer_init(&self->expiry, credential_due);
         gm_renew_init(self);
         gm_timer_set(ctx->ring, &self->expiry, gm_ring_now_ns(ctx->ring) + 1000000ull);
+        if (attach->old)
+            gm_rivals_enter(self);
     }
     free(attach);
 }

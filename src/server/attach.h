@@ -19,6 +19,7 @@ struct gm_server_link {
     uint32_t index, generation;
     uint32_t lane;
     bool silent, not_ready, draining; /* what the card's state is made of */
+    bool waiting;   /* 0.0.x: another link has its subject, and is asked whether it lives */
     bool lane_held; /* until it drains or is down: a replacement may have the lane then */
     int64_t expires_s;
     struct gm_key_mark key; /* which one has signed its token */
@@ -34,6 +35,8 @@ void gm_attach_detached(struct gm_client *client, int fd);
 void gm_attach_dropped(struct gm_client *client);
 /* The agent says whether its backend is healthy. */
 void gm_attach_ready(struct gm_server_link *self, bool ready);
+/* A 0.0.x agent says that it drains; or that it does not, after all. Its streams go on. */
+void gm_attach_old_drains(struct gm_server_link *self, bool drains);
 /* The link of a handle, or NULL: it has gone. */
 struct gm_link *gm_attach_find(struct gm_server_ring *ctx, uint32_t index, uint32_t generation);
 /* Drains the links of this ring whose token has expired, or was signed with a key that the ring no

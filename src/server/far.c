@@ -6,6 +6,7 @@
  * on_closed. */
 #include "server/far.h"
 
+#include <errno.h>
 #include <sys/mman.h>
 
 #include "link/link.h"
@@ -78,10 +79,15 @@ static void far_open(struct gm_server_ring *ctx, const struct gm_port_message *m
                                .window = message->amount,
                                .end = (message->flags & GM_PORT_END_STREAM) != 0,
                                .user = far};
-    if (link == NULL || far == NULL || !gm_link_is_up(link) ||
-        gm_stream_open(&link->mux, &open, &far->stream) < 0) {
+    int rc = link == NULL || far == NULL || !gm_link_is_up(link)
+                 ? -GM_E_CLOSED
+                 : gm_stream_open(&link->mux, &open, &far->stream);
+    if (rc < 0) {
         gm_slice_put(message->slice);
-        refuse(ctx, message->pair, link == NULL ? GM_REASON_AGENT_DISCONNECT : GM_REASON_REFUSED);
+        refuse(ctx, message->pair,
+               rc == -ENOTSUP ? GM_REASON_NOT_IMPLEMENTED
+               : link == NULL ? GM_REASON_AGENT_DISCONNECT
+                              : GM_REASON_REFUSED);
         return;
     }
     far->ctx = ctx;

@@ -15,6 +15,14 @@ static void take_ready(struct gm_server_link *self, const json_t *note)
     (void)note;
     count(self, GM_METRICS_RECV_READY);
     gm_attach_ready(self, true);
+    gm_attach_old_drains(self, false);
+}
+
+static void take_draining(struct gm_server_link *self, const json_t *note)
+{
+    (void)note;
+    count(self, GM_METRICS_RECV_DRAINING);
+    gm_attach_old_drains(self, true);
 }
 
 static void take_not_ready(struct gm_server_link *self, const json_t *note)
@@ -54,6 +62,7 @@ static const struct {
     {"not_ready", take_not_ready},
     {GM_REPORT_TYPE, take_report},
     {"token", take_token},
+    {"draining", take_draining},
 };
 
 void gm_note_take(struct gm_link *link, const char *json, size_t len)

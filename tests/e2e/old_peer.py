@@ -148,6 +148,12 @@ class OldAgent(WebSocket):
         if ready and "error" not in self.hello:
             self.text({"type": "ready", "state": "ready"})
 
+    def heard(self):
+        """What the agent has said is known to the server: a ping behind it has been answered."""
+        self.message(b"heard?", opcode=9)
+        while self.receive(controls=True) != (10, b"heard?"):
+            pass
+
     def request(self):
         """The next request, whole: (id, head, body). CANCELs of earlier ones are skipped."""
         ident, head, body = None, None, b""

@@ -218,24 +218,19 @@ def test_ready_and_draining(fleet):
         with fleet.send("GET", "/") as wire:
             return wire.answer().status
 
-    def heard():
-        """What the agent has said is known: a ping behind it has been answered."""
-        agent.message(b"heard?", opcode=9)
-        assert agent.receive(controls=True) == (10, b"heard?")
-
     assert status() == 503
     agent.text({"type": "ready", "state": "ready"})
     fleet.server.wait_agents(fleet.service)
     wire = fleet.send("GET", "/")
     ident, _, _ = agent.request()
     agent.text({"type": "draining", "state": "draining"})
-    heard()
+    agent.heard()
     assert status() == 503
     agent.respond(ident, OK, b"hello")
     assert wire.answer().body == b"hello"
     assert agent.until(CANCEL, ident) == b""
     agent.text({"type": "ready", "state": "ready"})
-    heard()
+    agent.heard()
     wire.send(fleet.tunnel.head("GET", "/"))
     agent.respond(agent.request()[0], OK, b"again")
     assert wire.answer().body == b"again"
@@ -261,6 +256,7 @@ def test_a_silent_one_is_replaced(fleet):
     began = time.monotonic()
     second = fleet.agent(wait=False)
     assert "error" not in second.hello and time.monotonic() - began < 10
+    second.heard()
     with fleet.send("GET", "/") as wire:
         ident, _, _ = second.request()
         second.respond(ident, OK, b"hello")

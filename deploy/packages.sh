@@ -14,7 +14,8 @@ build="meson ninja-build gcc libc6-dev pkg-config patch dpkg-dev git ca-certific
 system_wolfssl="libwolfssl-dev"
 test="libcriterion-dev clang libclang-rt-14-dev llvm-14 python3 python3-pytest python3-pytest-timeout \
     python3-websockets python3-requests python3-jwt python3-cryptography python3-botocore \
-    nginx-light curl nghttp2-client openssl sslscan procps iproute2 prometheus"
+    nginx-light curl nghttp2-client openssl sslscan procps iproute2 prometheus \
+    python3-yaml systemd runc libseccomp2"
 perf="wrk haproxy linux-perf valgrind"
 
 say() { printf 'packages: %s\n' "$*" >&2; }

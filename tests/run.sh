@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Builds Gimlet in every flavour and runs every suite.
 #
-#   tests/run.sh [--quick] [--only unit|tidy|fuzz|e2e|sim]
+#   tests/run.sh [--quick] [--only unit|tidy|fuzz|e2e|sim|deploy]
 #
 # Trees: build/ (release), build-asan/ (ASan+UBSan: unit tests, simulation),
 # build-tsan/ (TSan: unit tests, with tests/unit/tsan in Criterion's place), build-fuzz/
-# (libFuzzer).
+# (libFuzzer), build-static/ (release, static: what deploy/ ships).
 # --quick: 5 seconds per fuzz target instead of 60, end-to-end on build/ alone.
 # The last line is "N passed, N failed, N skipped"; the exit code is 1 if any failed.
 set -uo pipefail
@@ -19,12 +19,12 @@ while [ $# -gt 0 ]; do
         --quick) quick=1 ;;
         --only) only=${2:-}; shift ;;
         --only=*) only=${1#--only=} ;;
-        *) echo "usage: tests/run.sh [--quick] [--only unit|tidy|fuzz|e2e|sim]" >&2; exit 2 ;;
+        *) echo "usage: tests/run.sh [--quick] [--only unit|tidy|fuzz|e2e|sim|deploy]" >&2; exit 2 ;;
     esac
     shift
 done
-case $only in '' | unit | tidy | fuzz | e2e | sim) ;; *)
-    echo "tests/run.sh: --only $only: not one of unit tidy fuzz e2e sim" >&2; exit 2 ;;
+case $only in '' | unit | tidy | fuzz | e2e | sim | deploy) ;; *)
+    echo "tests/run.sh: --only $only: not one of unit tidy fuzz e2e sim deploy" >&2; exit 2 ;;
 esac
 
 logs=build-logs
@@ -133,6 +133,17 @@ meson_tests() {
     counted "$name" tests/unit/counted.py "$dir" "$@"
 }
 
+# What is shipped is the static executable; --quick takes the one that is there.
+run_deploy() {
+    if [ $quick -eq 1 ]; then
+        check "build release" build build -Dtests=true && counted "deploy" tests/deploy/run.sh build
+        return
+    fi
+    subprojects/fill-cache.sh liburing || { count "build static" 0 0 1; return; }
+    check "build static" build build-static -Dstatic=true -Dliburing=bundled -Dtests=false -Db_lto=false &&
+        counted "deploy" tests/deploy/run.sh build-static
+}
+
 run_suites() {
     local asan="build-asan" seconds=60
     [ $quick -eq 0 ] || seconds=5
@@ -156,6 +167,9 @@ run_suites() {
             meson_tests "unit (tsan)" build-tsan
         fi
         [ $wolfssl = system ] || meson_tests "bundle (release)" build unit-bundle
+    fi
+    if wanted deploy; then
+        run_deploy
     fi
     if wanted fuzz && check "build fuzz" build_fuzz; then
         counted "fuzz, $seconds s each" tests/fuzz/run.sh build-fuzz $seconds

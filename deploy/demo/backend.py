@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """The demo's backend: a small private service, with nothing but Python's standard library.
 
-Usage: backend.py PORT_FILE    (listens on a free port of 127.0.0.1 and writes its number there)
+Usage: backend.py PORT_FILE       listens on a free port of 127.0.0.1 and writes its number there
+       backend.py ADDRESS:PORT    listens there
 """
 import http.server
 import json
@@ -63,10 +64,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 def main():
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    with open(sys.argv[1] + ".new", "w", encoding="ascii") as file:
-        file.write(str(server.server_address[1]))
-    os.replace(sys.argv[1] + ".new", sys.argv[1])
+    address, _, port = sys.argv[1].rpartition(":")
+    server = http.server.ThreadingHTTPServer((address or "127.0.0.1", int(port) if address else 0), Handler)
+    if not address:
+        with open(sys.argv[1] + ".new", "w", encoding="ascii") as file:
+            file.write(str(server.server_address[1]))
+        os.replace(sys.argv[1] + ".new", sys.argv[1])
     try:
         server.serve_forever()
     except KeyboardInterrupt:

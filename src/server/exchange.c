@@ -33,7 +33,7 @@ static struct gm_exchange *exchange_take(struct gm_server_ring *ctx)
     uint32_t index = ctx->exchange_free[--ctx->exchange_free_count];
     struct gm_exchange *exchange = &ctx->exchanges[index];
     uint32_t generation = exchange->generation;
-    memset(exchange, 0, sizeof *exchange);
+    memset(exchange, 0, offsetof(struct gm_exchange, service));
     exchange->ctx = ctx;
     exchange->index = index;
     exchange->generation = generation + 1;

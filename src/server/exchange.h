@@ -65,12 +65,13 @@ struct gm_exchange {
     struct gm_window window;
 
     uint64_t started_ns; /* when its head had been read and admitted */
-    char service[GM_REGISTRY_SERVICE_MAX];
-    char subject[GM_REGISTRY_SERVICE_MAX]; /* the client's, by its credential */
-    char request_id[GM_REQUEST_ID_MAX];
     uint16_t service_len;
     uint16_t status; /* of the final head that the client has been sent; 0: none */
     uint8_t request_id_len, subject_len;
+    /* Texts without NUL. Last, and not cleared between two exchanges. */
+    char service[GM_REGISTRY_SERVICE_MAX];
+    char subject[GM_REGISTRY_SERVICE_MAX]; /* the client's, by its credential */
+    char request_id[GM_REQUEST_ID_MAX];
 };
 
 /* A request whose head has been parsed and admitted. */

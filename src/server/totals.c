@@ -1,7 +1,6 @@
 /* Adding up the rings' tables. Owner: ring 0, within one scrape.
  *
- * Invariants: the tables are at most three quarters full, so that a search ends; rows that come
- * while they are being read and find no place are seen by the next page. */
+ * Invariant: the hash tables are at most three quarters full, so that a search ends. */
 #include "server/totals.h"
 
 #include <stdlib.h>
@@ -136,20 +135,19 @@ static struct gm_totals_series *series_entry(struct gm_totals *totals,
     return &totals->series[at];
 }
 
-/* Adds a row. *room: entries that may still be taken. */
-static void series_add(struct gm_totals *totals, const struct gm_metrics_series *row,
+/* Adds a row. *room: entries that may still be taken. False: it needed one and there is none. */
+static bool series_add(struct gm_totals *totals, const struct gm_metrics_series *row,
                        uint32_t *room)
 {
     struct gm_totals_series *entry = series_entry(totals, row);
     uint64_t used_ns = load(&row->used_ns);
-    if (entry->row == NULL && *room == 0)
-        return;
-    if (entry->row == NULL)
-        --*room;
+    if (entry->row == NULL && (*room)-- == 0)
+        return false;
     entry->row = row;
     entry->count += load(&row->count);
     if (used_ns > entry->used_ns)
         entry->used_ns = used_ns;
+    return true;
 }
 
 static struct gm_metrics_series *first_series(const struct gm_metrics *table, uint32_t list)
@@ -162,24 +160,47 @@ static struct gm_metrics_series *next_series(const struct gm_metrics_series *row
     return atomic_load_explicit(&row->next, memory_order_acquire);
 }
 
-static int gather_series(struct gm_totals *totals, const struct gm_totals_source *source)
+static bool add_all(struct gm_totals *totals, const struct gm_totals_source *source, uint32_t room)
 {
-    uint32_t rows = 0;
-    for (uint32_t i = 0; i < source->table_count; i++)
-        rows += atomic_load_explicit(&source->tables[i]->series_count, memory_order_relaxed) + 1u;
-    uint32_t entries = entries_for(rows), room = entries / 4 * 3;
+    for (uint32_t i = 0; i < source->table_count * GM_METRICS_LISTS; i++) {
+        const struct gm_metrics_series *row =
+            first_series(source->tables[i / GM_METRICS_LISTS], i % GM_METRICS_LISTS);
+        for (; row != NULL; row = next_series(row)) {
+            if (!series_add(totals, row, &room))
+                return false;
+        }
+    }
+    return true;
+}
+
+/* In a table for so many rows. -GM_E_LIMIT: there are more. */
+static int gather_into(struct gm_totals *totals, const struct gm_totals_source *source,
+                       uint32_t rows)
+{
+    uint32_t entries = entries_for(rows);
     totals->series_mask = entries - 1;
     totals->series = calloc(entries, sizeof *totals->series);
     if (totals->series == NULL)
         return -GM_E_NOMEM;
+    if (add_all(totals, source, entries / 4 * 3))
+        return 0;
+    free(totals->series);
+    totals->series = NULL;
+    return -GM_E_LIMIT;
+}
+
+/* Rings make rows while theirs are read. When more come than were foreseen all is read again, with
+ * room for as many as there can be: a page that left one out would show a sum that falls. */
+static int gather_series(struct gm_totals *totals, const struct gm_totals_source *source)
+{
+    uint32_t now = 0, most = 0;
     for (uint32_t i = 0; i < source->table_count; i++) {
-        for (uint32_t list = 0; list < GM_METRICS_LISTS; list++) {
-            const struct gm_metrics_series *row = first_series(source->tables[i], list);
-            for (; row != NULL; row = next_series(row))
-                series_add(totals, row, &room);
-        }
+        const struct gm_metrics *table = source->tables[i];
+        now += atomic_load_explicit(&table->series_count, memory_order_relaxed) + 1u;
+        most += table->series_max + 1u;
     }
-    return 0;
+    int rc = gather_into(totals, source, now);
+    return rc == -GM_E_LIMIT ? gather_into(totals, source, most) : rc;
 }
 
 static void judge_series(struct gm_totals_series *entry, const struct gm_totals_source *source,

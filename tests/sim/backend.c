@@ -345,6 +345,7 @@ void real_agent_start(struct sim_world *world)
     world->agent_config = (struct gm_agent_config){.services = &world->agent_service,
                                                    .service_count = 1,
                                                    .metrics_port = -1,
+                                                   .health_port = -1,
                                                    .connect_timeout_ns = 2 * SIM_SECOND,
                                                    .backend_idle_timeout_ns = 4 * SIM_SECOND,
                                                    .reconnect_min_ns = 250 * SIM_MS,
@@ -357,8 +358,8 @@ void real_agent_start(struct sim_world *world)
                                                    .services = &world->agent_info,
                                                    .service_count = 1,
                                                    .ring_contexts = world->agent_contexts};
-    world->agent_info =
-        (struct gm_agent_service_info){.config = &world->agent_service, .instance = "real"};
+    world->agent_info = (struct gm_agent_service_info){
+        .config = &world->agent_service, .instance = "real", .ready = 1};
     int rc = gm_target_parse("ws://127.0.0.1:8080", GM_HTTP_SCHEME_WS, &world->agent_shared.server);
     if (rc >= 0)
         rc = gm_target_parse(world->agent_service.target, GM_HTTP_SCHEME_HTTP,

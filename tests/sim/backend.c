@@ -392,6 +392,6 @@ void real_agent_stop(struct sim_world *world, bool join)
     gm_rings_join(world->agent_shared.rings);
     gm_rings_join(world->backend_rings);
     for (uint32_t i = 0; i < count; i++)
-        free(world->agent_contexts[i]);
+        gm_agent_ring_free(world->agent_contexts[i]);
     gm_dialler_free(world->agent_info.dialler);
 }

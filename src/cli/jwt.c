@@ -26,7 +26,7 @@
      .fallback = "24h",                                                                            \
      .help = "How long the token lives: a whole number and s, m, h or d",                          \
      .kind = GM_OPTION_TEXT,                                                                       \
-     .flags = GM_OPTION_NO_ENV,                                                                    \
+     .flags = GM_OPTION_NO_ENV | GM_OPTION_EMPTY,                                                  \
      .offset = offsetof(struct jwt_values, duration)},                                             \
         {.flag = "issuer",                                                                         \
          .argument = "TEXT",                                                                       \
@@ -111,9 +111,9 @@ static const struct gm_option export_options[] = {
 
 #define AWS_HELP                                                                                   \
     "Region and credentials for a key in AWS KMS are found as AWS's own tools find them:\n"        \
-    "the ARN or AWS_DEFAULT_REGION; AWS_ACCESS_KEY_ID and its like, the shared files\n"            \
-    "(AWS_PROFILE), the container's endpoint, the instance's role. AWS_ENDPOINT_URL and\n"         \
-    "AWS_CA_BUNDLE are honoured; proxies are not."
+    "the ARN or AWS_DEFAULT_REGION; AWS_ACCESS_KEY_ID and its like, a web identity, the\n"         \
+    "shared files (AWS_PROFILE), the container's endpoint, the instance's role.\n"                 \
+    "AWS_ENDPOINT_URL and AWS_CA_BUNDLE are honoured; proxies are not."
 
 static const struct gm_option_program agent_program = {
     .name = "gimlet jwt agent",

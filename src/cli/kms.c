@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -22,9 +21,8 @@
 #define FIRST_PAUSE_NS 200000000l
 #define ANSWER_NS      30000000000ull
 /* Both answers are under 3 KiB. */
-#define ANSWER_MAX   16384u
-#define HOST_MAX     300u
-#define ENDPOINT_MAX 512u
+#define ANSWER_MAX 16384u
+#define HOST_MAX   300u
 
 _Static_assert(GM_KMS_WHY_BYTES >= GM_WEB_WHY_BYTES, "what the web says fits");
 
@@ -34,7 +32,7 @@ struct gm_kms {
     struct gm_aws_credentials credentials;
     struct gm_web *web;
     char region[GM_AWS_REGION_MAX];
-    char endpoint[ENDPOINT_MAX]; /* http[s]://host[:port][/path] without a final slash */
+    char endpoint[GM_AWS_ENDPOINT_MAX]; /* http[s]://host[:port][/path] */
 };
 
 __attribute__((format(printf, 3, 4))) static int say(char *why, int code, const char *format, ...)
@@ -74,44 +72,6 @@ static int find_region(struct gm_kms *kms, char *why)
     return 0;
 }
 
-/* KMS's own address in the region's partition. */
-static const char *suffix_of(const char *region)
-{
-    static const struct {
-        const char *prefix, *suffix;
-    } partitions[] = {
-        {"cn-", "amazonaws.com.cn"},
-        {"us-iso-", "c2s.ic.gov"},
-        {"us-isob-", "sc2s.sgov.gov"},
-        {"", "amazonaws.com"},
-    };
-    size_t i = 0;
-    while (strncmp(region, partitions[i].prefix, strlen(partitions[i].prefix)) != 0)
-        i++;
-    return partitions[i].suffix;
-}
-
-static int find_endpoint(struct gm_kms *kms, char *why)
-{
-    char setting[GM_AWS_SETTING_MAX];
-    const char *ignore = gm_aws_variable(&kms->settings, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS");
-    const char *url = gm_aws_variable(&kms->settings, "AWS_ENDPOINT_URL_KMS");
-    if (url == NULL)
-        url = gm_aws_variable(&kms->settings, "AWS_ENDPOINT_URL");
-    if (url == NULL && gm_aws_setting(&kms->settings, "endpoint_url", setting))
-        url = setting;
-    if (ignore != NULL && strcasecmp(ignore, "true") == 0)
-        url = NULL;
-    int n = url != NULL ? snprintf(kms->endpoint, sizeof kms->endpoint, "%s", url)
-                        : snprintf(kms->endpoint, sizeof kms->endpoint, "https://kms.%s.%s",
-                                   kms->region, suffix_of(kms->region));
-    if (n < 0 || (size_t)n >= sizeof kms->endpoint)
-        return say(why, -GM_E_LIMIT, "the endpoint's URL (AWS_ENDPOINT_URL) is too long");
-    while (n > 0 && kms->endpoint[n - 1] == '/')
-        kms->endpoint[--n] = '\0';
-    return 0;
-}
-
 static int ask_web(void *arg, const struct gm_web_question *question, struct gm_web_answer *answer,
                    char *why)
 {
@@ -129,7 +89,7 @@ int gm_kms_open(struct gm_kms **out, const char *arn, char *why)
     if (rc == 0)
         rc = find_region(kms, why);
     if (rc == 0)
-        rc = find_endpoint(kms, why);
+        rc = gm_aws_endpoint(&kms->settings, "kms", kms->region, kms->endpoint, why);
     if (rc == 0)
         rc = gm_web_open(&kms->web, gm_aws_variable(&kms->settings, "AWS_CA_BUNDLE"), why);
     if (rc == 0)
@@ -199,6 +159,7 @@ static int attempt(struct gm_kms *kms, struct exchange *exchange, char *why)
     const struct gm_web_question question = {
         .url = kms->endpoint,
         .method = "POST",
+        .accept = "application/json",
         .fields = fields,
         .field_count = kms->credentials.token[0] != '\0' ? 5 : 4,
         .body = request.body,

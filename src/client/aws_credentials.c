@@ -23,7 +23,9 @@
  * two for the container's endpoint. */
 #define INSTANCE_NS  1000000000ull
 #define CONTAINER_NS 2000000000ull
+#define STS_NS       10000000000ull
 #define ROLE_MAX     256u
+#define ERROR_CODE   "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 __attribute__((format(printf, 3, 4))) static int say(char *why, int code, const char *format, ...)
 {
@@ -151,6 +153,59 @@ bool gm_aws_region(const struct gm_aws_settings *settings, char out[GM_AWS_REGIO
     return n > 0 && n < (int)GM_AWS_REGION_MAX;
 }
 
+/* ---- Endpoints of services ---- */
+
+/* AWS's domain in the region's partition. */
+static const char *domain_of(const char *region)
+{
+    static const struct {
+        const char *prefix, *domain;
+    } partitions[] = {
+        {"cn-", "amazonaws.com.cn"},
+        {"us-iso-", "c2s.ic.gov"},
+        {"us-isob-", "sc2s.sgov.gov"},
+        {"", "amazonaws.com"},
+    };
+    size_t i = 0;
+    while (strncmp(region, partitions[i].prefix, strlen(partitions[i].prefix)) != 0)
+        i++;
+    return partitions[i].domain;
+}
+
+/* The URL that the user has configured, borrowed or in `setting`; NULL: none. */
+static const char *configured_endpoint(const struct gm_aws_settings *settings, const char *service,
+                                       char setting[GM_AWS_SETTING_MAX])
+{
+    char variable[64];
+    const char *ignore = gm_aws_variable(settings, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS");
+    if (ignore != NULL && strcasecmp(ignore, "true") == 0)
+        return NULL;
+    (void)snprintf(variable, sizeof variable, "AWS_ENDPOINT_URL_%s", service);
+    for (char *c = variable; *c != '\0'; c++)
+        *c = (char)toupper((unsigned char)*c);
+    const char *url = gm_aws_variable(settings, variable);
+    if (url == NULL)
+        url = gm_aws_variable(settings, "AWS_ENDPOINT_URL");
+    if (url == NULL && gm_aws_setting(settings, "endpoint_url", setting))
+        url = setting;
+    return url;
+}
+
+int gm_aws_endpoint(const struct gm_aws_settings *settings, const char *service, const char *region,
+                    char out[GM_AWS_ENDPOINT_MAX], char *why)
+{
+    char setting[GM_AWS_SETTING_MAX];
+    const char *url = configured_endpoint(settings, service, setting);
+    int n = url != NULL ? snprintf(out, GM_AWS_ENDPOINT_MAX, "%s", url)
+                        : snprintf(out, GM_AWS_ENDPOINT_MAX, "https://%s%s%s.%s", service,
+                                   region[0] != '\0' ? "." : "", region, domain_of(region));
+    if (n < 0 || (size_t)n >= GM_AWS_ENDPOINT_MAX)
+        return say(why, -GM_E_LIMIT, "the endpoint's URL (AWS_ENDPOINT_URL) is too long");
+    while (n > 0 && out[n - 1] == '/')
+        out[--n] = '\0';
+    return 0;
+}
+
 /* ---- The environment ---- */
 
 /* 1, or an error when a text is too long. `token` may be NULL. */
@@ -192,33 +247,40 @@ static int from_environment(const struct chain *chain, struct gm_aws_credentials
 
 /* ---- The shared files ---- */
 
-/* Ways to credentials that are not spoken here. */
-static int from_foreign_ways(const struct chain *chain, struct gm_aws_credentials *out, char *why)
+/* Refuses a profile that has one of the keys, which are ways to credentials not spoken here. */
+static int refuse_keys(const struct chain *chain, const char *const *keys, char *why)
 {
-    static const char *const keys[] = {"role_arn", "sso_session", "sso_start_url",
-                                       "credential_process", "login_session"};
     char value[GM_AWS_SETTING_MAX];
-    (void)out;
-    if (gm_aws_variable(chain->settings, "AWS_WEB_IDENTITY_TOKEN_FILE") != NULL)
-        return say(why, -GM_E_CONFIG,
-                   "AWS_WEB_IDENTITY_TOKEN_FILE is set: assuming a role by a web identity is not "
-                   "supported; assume it with the AWS CLI and pass AWS_ACCESS_KEY_ID, "
-                   "AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN");
-    for (int config = 0; config < 2; config++) {
-        struct gm_aws_section section;
-        if (!section_of(chain->settings, config == 1, &section))
+    for (; *keys != NULL; keys++) {
+        struct gm_aws_section config, credential;
+        bool found = (section_of(chain->settings, true, &config) &&
+                      gm_aws_section_value(&config, *keys, value, sizeof value) != 0) ||
+                     (section_of(chain->settings, false, &credential) &&
+                      gm_aws_section_value(&credential, *keys, value, sizeof value) != 0);
+        if (!found)
             continue;
-        for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
-            if (gm_aws_section_value(&section, keys[i], value, sizeof value) == 0)
-                continue;
-            return say(why, -GM_E_CONFIG,
-                       "the AWS profile %s takes its credentials from %s, which is not supported; "
-                       "get them by: eval \"$(aws configure export-credentials --profile %s "
-                       "--format env)\"",
-                       chain->settings->profile, keys[i], chain->settings->profile);
-        }
+        return say(
+            why, -GM_E_CONFIG,
+            "the AWS profile %s takes its credentials from %s, which is not supported; get "
+            "them by: eval \"$(aws configure export-credentials --profile %s --format env)\"",
+            chain->settings->profile, *keys, chain->settings->profile);
     }
     return 0;
+}
+
+static int from_profile_role(const struct chain *chain, struct gm_aws_credentials *out, char *why)
+{
+    static const char *const keys[] = {"role_arn", NULL};
+    (void)out;
+    return refuse_keys(chain, keys, why);
+}
+
+static int from_foreign_ways(const struct chain *chain, struct gm_aws_credentials *out, char *why)
+{
+    static const char *const keys[] = {"sso_session", "sso_start_url", "credential_process",
+                                       "login_session", NULL};
+    (void)out;
+    return refuse_keys(chain, keys, why);
 }
 
 static int from_section(const struct gm_aws_section *section, const char *profile,
@@ -272,7 +334,7 @@ static int from_document(const struct gm_web_answer *answer, const char *url,
     return rc;
 }
 
-/* A GET, or the PUT for a metadata session. Negative when no answer came. */
+/* Negative when no answer came. */
 static int ask(const struct chain *chain, const struct gm_web_question *question,
                struct gm_web_answer *answer, char *why)
 {
@@ -348,6 +410,7 @@ static int from_container(const struct chain *chain, struct gm_aws_credentials *
     const struct gm_fetch_field authorization = {"Authorization", token};
     struct gm_web_question question = {
         .url = url,
+        .accept = "application/json",
         .method = "GET",
         .fields = &authorization,
         .field_count = rc == 1,
@@ -362,6 +425,128 @@ static int from_container(const struct chain *chain, struct gm_aws_credentials *
         rc = from_document(&answer, url, out, why);
     explicit_bzero(token, sizeof token);
     explicit_bzero(body, sizeof body);
+    return rc;
+}
+
+/* ---- A web identity ---- */
+
+/* Appends `name=value`, percent-encoded, to the form. False: it does not fit. */
+static bool add_to_form(char *form, size_t room, const char *name, const char *value)
+{
+    static const char hex[] = "0123456789ABCDEF";
+    size_t n = strlen(form);
+    int len = snprintf(form + n, room - n, "%s%s=", n > 0 ? "&" : "", name);
+    if (len < 0 || (size_t)len >= room - n)
+        return false;
+    for (n += (size_t)len; *value != '\0'; value++) {
+        unsigned char c = (unsigned char)*value;
+        if (n + 4 > room)
+            return false;
+        if (isalnum(c) || strchr("-._~", c) != NULL) {
+            form[n++] = (char)c;
+        } else {
+            form[n++] = '%';
+            form[n++] = hex[c >> 4];
+            form[n++] = hex[c & 15];
+        }
+    }
+    form[n] = '\0';
+    return true;
+}
+
+/* The text of the first element of that name, with a NUL, into `out`. False: there is none, or it
+ * is too long. STS answers in XML, and no value that matters has an entity in it. */
+static bool element(const char *xml, const char *name, char *out, size_t room)
+{
+    char tag[64];
+    (void)snprintf(tag, sizeof tag, "<%s>", name);
+    const char *begin = strstr(xml, tag);
+    if (begin == NULL)
+        return false;
+    begin += strlen(tag);
+    size_t len = strcspn(begin, "<");
+    if (len == 0 || len >= room)
+        return false;
+    memcpy(out, begin, len);
+    out[len] = '\0';
+    return true;
+}
+
+static int from_sts_answer(const struct gm_web_answer *answer, struct gm_aws_credentials *out,
+                           char *why)
+{
+    char code[64] = "", message[256] = "";
+    if (answer->status == 200) {
+        bool whole =
+            element(answer->body, "AccessKeyId", out->access_key, sizeof out->access_key) &&
+            element(answer->body, "SecretAccessKey", out->secret_key, sizeof out->secret_key) &&
+            element(answer->body, "SessionToken", out->token, sizeof out->token);
+        return whole ? 1 : say(why, -GM_E_PROTOCOL, "AWS STS: the answer holds no credentials");
+    }
+    (void)element(answer->body, "Code", code, sizeof code);
+    (void)element(answer->body, "Message", message, sizeof message);
+    for (char *p = message; *p != '\0'; p++)
+        *p = (unsigned char)*p < 0x20 || *p == 0x7f ? ' ' : *p;
+    return say(why, -GM_E_PROTOCOL, "AWS STS: status %u %s %s", answer->status,
+               strspn(code, ERROR_CODE) == strlen(code) ? code : "", message);
+}
+
+/* The form, signed by nothing but the token in it. */
+static int ask_sts(const struct chain *chain, const char *form, struct gm_aws_credentials *out,
+                   char *why)
+{
+    static const struct gm_fetch_field field = {"Content-Type",
+                                                "application/x-www-form-urlencoded"};
+    char endpoint[GM_AWS_ENDPOINT_MAX], region[GM_AWS_REGION_MAX], body[GM_AWS_DOCUMENT_MAX + 1];
+    if (!gm_aws_region(chain->settings, region))
+        region[0] = '\0';
+    int rc = gm_aws_endpoint(chain->settings, "sts", region, endpoint, why);
+    struct gm_web_question question = {
+        .url = endpoint,
+        .accept = "text/xml",
+        .method = "POST",
+        .fields = &field,
+        .field_count = 1,
+        .body = form,
+        .body_len = strlen(form),
+        .timeout_ns = STS_NS,
+    };
+    struct gm_web_answer answer = {.body = body};
+    if (rc == 0)
+        rc = ask(chain, &question, &answer, why);
+    if (rc == 0)
+        rc = from_sts_answer(&answer, out, why);
+    explicit_bzero(body, sizeof body);
+    return rc;
+}
+
+static int from_web_identity(const struct chain *chain, struct gm_aws_credentials *out, char *why)
+{
+    const char *path = gm_aws_variable(chain->settings, "AWS_WEB_IDENTITY_TOKEN_FILE");
+    const char *role = gm_aws_variable(chain->settings, "AWS_ROLE_ARN");
+    const char *session = gm_aws_variable(chain->settings, "AWS_ROLE_SESSION_NAME");
+    char form[GM_AWS_DOCUMENT_MAX] = "", *token = NULL;
+    if (path == NULL)
+        return 0;
+    if (role == NULL)
+        return say(why, -GM_E_CONFIG,
+                   "AWS_WEB_IDENTITY_TOKEN_FILE is set, but AWS_ROLE_ARN is not");
+    int rc = read_whole(path, &token, why);
+    if (rc < 0)
+        return rc;
+    if (token == NULL)
+        return say(why, -ENOENT, "cannot read %.200s: it is not there", path);
+    token[strcspn(token, "\r\n")] = '\0';
+    bool fits =
+        add_to_form(form, sizeof form, "Action", "AssumeRoleWithWebIdentity") &&
+        add_to_form(form, sizeof form, "Version", "2011-06-15") &&
+        add_to_form(form, sizeof form, "RoleArn", role) &&
+        add_to_form(form, sizeof form, "RoleSessionName", session != NULL ? session : "gimlet") &&
+        add_to_form(form, sizeof form, "WebIdentityToken", token);
+    rc = fits ? ask_sts(chain, form, out, why)
+              : say(why, -GM_E_LIMIT, "the token in %.200s is too long", path);
+    explicit_bzero(form, sizeof form);
+    wipe_text(&token);
     return rc;
 }
 
@@ -451,7 +636,8 @@ int gm_aws_find_credentials(const struct gm_aws_settings *settings, gm_aws_ask *
                             struct gm_aws_credentials *out, char *why)
 {
     static int (*const sources[])(const struct chain *, struct gm_aws_credentials *, char *) = {
-        from_environment, from_foreign_ways, from_files, from_container, from_instance,
+        from_environment, from_profile_role, from_web_identity, from_foreign_ways,
+        from_files,       from_container,    from_instance,
     };
     struct chain chain = {settings, ask_web, arg};
     memset(out, 0, sizeof *out);

@@ -24,6 +24,7 @@ void gm_web_close(struct gm_web *web);
 /* Borrowed until gm_web_ask returns. */
 struct gm_web_question {
     const char *url;    /* http[s]://host[:port][/path][?query] */
+    const char *accept; /* media types; NULL: any */
     const char *method; /* this and the rest as in struct gm_fetch_config */
     const struct gm_fetch_field *fields;
     size_t field_count;

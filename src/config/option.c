@@ -205,7 +205,8 @@ static int take_value(struct parser *parser, size_t index, const char *value)
     (void)snprintf(given->source, sizeof given->source, "--%s", option->flag);
     if (option->kind == GM_OPTION_REPEAT)
         return is_unset(option, value) ? 0 : append_item(parser, option, given->source, value);
-    given->value = is_unset(option, value) ? NULL : value;
+    bool none = is_unset(option, value) && (option->flags & GM_OPTION_EMPTY) == 0;
+    given->value = none ? NULL : value;
     return 0;
 }
 

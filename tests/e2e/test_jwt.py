@@ -118,7 +118,7 @@ def test_durations(keyfile, text, seconds):
 
 
 @pytest.mark.parametrize("text,words", [
-    (" ", "cannot be empty"), ("10", "Invalid duration unit"), ("2w", "Invalid duration unit"),
+    ("", "cannot be empty"), (" ", "cannot be empty"), ("10", "Invalid duration unit"), ("2w", "Invalid duration unit"),
     ("h", "numeric value"), ("1.5h", "Must be an integer"), ("1h30m", "Must be an integer"),
     ("xh", "Must be an integer"), ("+1h", "Must be an integer"), ("-1h", "non-negative"),
     ("99999999999999999999d", "too long"), ("9999999d", "too long")])

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from lib.aws import ACCESS, ARN, ROLE, ROLE_PATH, SECRET, running
+from lib.aws import ACCESS, ARN, ROLE, ROLE_PATH, SECRET, WEB_TOKEN, running
 from lib.process import SANITIZER_ENV
 from lib.settings import GIMLET
 from lib.tls import Authority, server_context
@@ -211,11 +211,21 @@ def test_credentials_from_the_shared_files(aws, tmp_path):
 @pytest.mark.parametrize("config,env,word", [
     ("[default]\nrole_arn = arn:x\nsource_profile = y\n", {}, "role_arn"), ("[default]\nsso_session = x\n", {}, "sso_session"),
     ("[default]\ncredential_process = /bin/x\n", {}, "credential_process"),
-    ("", {"AWS_WEB_IDENTITY_TOKEN_FILE": "/x", "AWS_ROLE_ARN": "arn:x"}, "AWS_WEB_IDENTITY_TOKEN_FILE")])
+    ("[default]\nrole_arn = arn:x\n", {"AWS_WEB_IDENTITY_TOKEN_FILE": "/x", "AWS_ROLE_ARN": "arn:x"}, "role_arn")])
 def test_ways_that_are_not_spoken_are_refused_by_name(aws, tmp_path, config, env, word):
     shared(tmp_path, f"[default]\n{keys()}", config)
     assert "not supported" in refused(word, aws, tmp_path, *AGENT, env=env)
     assert aws.asked == []
+
+
+def test_a_role_for_a_web_identity(aws, tmp_path):
+    (tmp_path / "web").write_text(WEB_TOKEN + "\n")
+    env = {"AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "web"), "AWS_ROLE_ARN": "arn:aws:iam::1:role/signer"}
+    shared(tmp_path, f"[default]\n{keys('NO', 'no')}")
+    good(aws, tmp_path, *AGENT, env=env)
+    assert aws.asked[0][2] == ROLE["AccessKeyId"]
+    refused("InvalidIdentityToken not believed", aws, tmp_path, *AGENT, env={**env, "AWS_ROLE_ARN": "arn:other"})
+    refused("AWS_ROLE_ARN is not", aws, tmp_path, *AGENT, env={**env, "AWS_ROLE_ARN": ""})
 
 
 def test_credentials_of_a_container(aws, tmp_path):

@@ -6,6 +6,7 @@ import datetime
 import http.server
 import json
 import threading
+import urllib.parse
 
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -17,6 +18,7 @@ ARN = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567
 ACCESS, SECRET = "AKIAEXAMPLE", "wJalr+secret/with=signs"
 ROLE = {"AccessKeyId": "ASIAROLE", "SecretAccessKey": "role/secret", "Token": "role+token/==", "Code": "Success",
         "Expiration": "2099-01-01T00:00:00Z"}
+WEB_TOKEN = "eyJ.web-identity_token.sig"
 ROLE_PATH = "/latest/meta-data/iam/security-credentials/"
 
 
@@ -89,6 +91,8 @@ class Aws:
                 request.close_connection = True
                 return None
             return self.answer(request, *failure)
+        if request.headers["Content-Type"] == "application/x-www-form-urlencoded":
+            return self.assume(request, urllib.parse.parse_qs(body.decode(), strict_parsing=True))
         wrong = self.judge(request, body)
         if wrong:
             return self.error(request, *wrong)
@@ -102,6 +106,17 @@ class Aws:
         assert question["SigningAlgorithm"] == "RSASSA_PKCS1_V1_5_SHA_256"
         signature = self.key.sign(base64.b64decode(question["Message"]), padding.PKCS1v15(), utils.Prehashed(hashes.SHA256()))
         return self.answer(request, 200, {"KeyId": ARN, "Signature": base64.b64encode(signature).decode()})
+
+    def assume(self, request, form):
+        assert (form["Action"], form["Version"]) == (["AssumeRoleWithWebIdentity"], ["2011-06-15"]) and form["RoleSessionName"][0]
+        if form["WebIdentityToken"] != [WEB_TOKEN] or form["RoleArn"] != ["arn:aws:iam::1:role/signer"]:
+            return self.answer(request, 400, b"<ErrorResponse><Error><Code>InvalidIdentityToken</Code>"
+                               b"<Message>not believed</Message></Error></ErrorResponse>", "text/xml")
+        return self.answer(request, 200, (
+            "<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials>"
+            f"<AccessKeyId>{ROLE['AccessKeyId']}</AccessKeyId><SecretAccessKey>{ROLE['SecretAccessKey']}</SecretAccessKey>"
+            f"<SessionToken>{ROLE['Token']}</SessionToken></Credentials></AssumeRoleWithWebIdentityResult>"
+            "</AssumeRoleWithWebIdentityResponse>").encode(), "text/xml")
 
     # --- signatures ---
     def judge(self, request, body):

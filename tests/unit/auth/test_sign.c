@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "auth/base64.h"
+#include "auth/jwt.h"
 #include "fixture.h"
 #include "keys.h"
 
@@ -27,6 +29,48 @@ Test(sign, loads_both_forms)
     }
     gm_keyset_put(wanted);
     gm_private_key_free(NULL);
+}
+
+/* A signature that is made elsewhere gives the same token. */
+Test(sign, in_two_steps)
+{
+    static const char header[] = "{\"alg\":\"RS256\",\"typ\":\"JWT\"}";
+    char whole[2048], parts[2048];
+    struct gm_private_key *key = fixture_private(key_a_private);
+    struct gm_sign_text text = {header, "{\"sub\":\"x\"}", 256};
+    int len = gm_jwt_sign(key, &text, whole, sizeof(whole), &error);
+    cr_assert(len > 0);
+    const char *last = strrchr(whole, '.') + 1;
+    uint8_t signature[GM_KEY_MODULUS_BYTES_MAX + 3];
+    int64_t signature_len = gm_base64url_decode(signature, last, strlen(last));
+    int n = gm_jwt_begin(&text, 256, parts, sizeof(parts), &error);
+    cr_assert(n > 0 && strlen(parts) == (size_t)n && parts[n - 1] != '.');
+    cr_assert_eq(gm_jwt_finish(parts, (size_t)n, signature, (size_t)signature_len), len);
+    cr_assert_str_eq(parts, whole);
+    cr_assert_eq(gm_jwt_begin(&text, 256, parts, 64, &error), -E2BIG);
+    gm_private_key_free(key);
+}
+
+Test(sign, claims_that_servers_take)
+{
+    char many[GM_CLAIMS_NAME_BYTES_MAX + 64];
+    cr_assert(gm_jwt_payload_fits("{\"sub\":\"x\",\"services\":[\"a\",\"\"],\"exp\":1}"));
+    cr_assert_not(gm_jwt_payload_fits("{\"sub\":1}"));
+    cr_assert_not(gm_jwt_payload_fits("[]"));
+    cr_assert_not(gm_jwt_payload_fits("{"));
+    (void)snprintf(many, sizeof(many), "{\"sub\":\"%0*d\"}", GM_CLAIMS_NAME_BYTES_MAX + 1, 0);
+    cr_assert_not(gm_jwt_payload_fits(many));
+}
+
+Test(sign, public_keys_as_pem)
+{
+    static const uint8_t der[GM_PUBLIC_KEY_DER_MAX + 1] = {0x30};
+    char pem[GM_PUBLIC_KEY_PEM_MAX];
+    cr_assert_eq(gm_public_key_pem(der, 3, pem), strlen(pem));
+    cr_assert_str_eq(pem, "-----BEGIN PUBLIC KEY-----\nMAAA\n-----END PUBLIC KEY-----\n");
+    cr_assert_eq(gm_public_key_pem(der, GM_PUBLIC_KEY_DER_MAX, pem), strlen(pem));
+    cr_assert_eq(gm_public_key_pem(der, sizeof(der), pem), 0u);
+    cr_assert_str_eq(pem, "");
 }
 
 static void refuses(const char *pem, const char *words)

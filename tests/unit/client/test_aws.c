@@ -1,8 +1,11 @@
 /* AWS: signatures by the values that AWS publishes with its signing process, its shared files, and
  * who is asked for credentials at which address. */
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "auth/digest.h"
 #include "client/aws_credentials.h"
@@ -171,7 +174,7 @@ Test(profile, sections_and_values)
 struct fake {
     const char *answers[4]; /* "200 body"; NULL: nobody there */
     unsigned asked;
-    char log[512];
+    char log[512], body[512];
 };
 
 static int fake_ask(void *arg, const struct gm_web_question *question, struct gm_web_answer *answer,
@@ -181,6 +184,8 @@ static int fake_ask(void *arg, const struct gm_web_question *question, struct gm
     size_t used = strlen(fake->log);
     (void)snprintf(fake->log + used, sizeof fake->log - used, "%s %s;", question->method,
                    question->url);
+    (void)snprintf(fake->body, sizeof fake->body, "%.*s", (int)question->body_len,
+                   (const char *)question->body);
     cr_assert_lt(fake->asked, LEN(fake->answers));
     const char *text = fake->answers[fake->asked++];
     (void)snprintf(why, GM_WEB_WHY_BYTES, "nobody there");
@@ -230,6 +235,63 @@ Test(credentials, the_addresses_that_are_asked)
     cr_assert_str_eq(got.access_key, "A");
     struct fake none = {.log = ""};
     cr_assert_eq(find((char *[]){off, NULL}, &none, &got, why), -GM_E_NOT_FOUND);
+    cr_assert_eq(none.asked, 0u);
+}
+
+static void write_token(char path[64], const char *text)
+{
+    (void)snprintf(path, 64, "/tmp/gimlet-aws-XXXXXX");
+    int fd = mkstemp(path);
+    cr_assert(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+    (void)close(fd);
+}
+
+#define STS_ANSWER                                                                                 \
+    "200 <A><Credentials><SessionToken>T/+=</SessionToken><AccessKeyId>A</AccessKeyId>"            \
+    "<SecretAccessKey>S</SecretAccessKey></Credentials></A>"
+
+Test(credentials, a_role_for_a_web_identity)
+{
+    static const struct {
+        const char *region, *url, *answer;
+        int rc;
+    } cases[] = {
+        {"AWS_REGION=eu-west-3", "https://sts.eu-west-3.amazonaws.com", STS_ANSWER, 0},
+        {"AWS_REGION=cn-north-1", "https://sts.cn-north-1.amazonaws.com.cn", STS_ANSWER, 0},
+        {"AWS_REGION=", "https://sts.amazonaws.com", STS_ANSWER, 0},
+        {"AWS_ENDPOINT_URL_STS=http://x/y//", "http://x/y", STS_ANSWER, 0},
+        {"AWS_REGION=", "https://sts.amazonaws.com", "200 <AccessKeyId>A</AccessKeyId>",
+         -GM_E_PROTOCOL},
+        {"AWS_REGION=", "https://sts.amazonaws.com", "403 <Code>AccessDenied</Code>",
+         -GM_E_PROTOCOL},
+        {"AWS_REGION=", "https://sts.amazonaws.com", "403 <Code>\033[31m</Code>", -GM_E_PROTOCOL},
+        {"AWS_REGION=", "https://sts.amazonaws.com", NULL, -GM_E_CLOSED},
+    };
+    char path[64], file[128], role[] = "AWS_ROLE_ARN=arn:aws:iam::1:role/a b";
+    write_token(path, "ab-c.d_e~\n");
+    (void)snprintf(file, sizeof file, "AWS_WEB_IDENTITY_TOKEN_FILE=%s", path);
+    for (size_t i = 0; i < LEN(cases); i++) {
+        char why[GM_WEB_WHY_BYTES] = "", region[64], log[128];
+        struct gm_aws_credentials got;
+        struct fake fake = {.answers = {cases[i].answer}};
+        (void)snprintf(region, sizeof region, "%s", cases[i].region);
+        int rc = find((char *[]){file, role, region, NULL}, &fake, &got, why);
+        cr_assert_eq(rc, cases[i].rc, "case %zu: %d %s", i, rc, why);
+        (void)snprintf(log, sizeof log, "POST %s;", cases[i].url);
+        cr_assert_str_eq(fake.log, log);
+        cr_assert_str_eq(fake.body,
+                         "Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleArn=arn%3Aaws%"
+                         "3Aiam%3A%3A1%3Arole%2Fa%20b&RoleSessionName=gimlet&WebIdentityToken=ab-"
+                         "c.d_e~");
+        cr_assert_null(strchr(why, '\033'));
+        cr_assert_str_eq(got.token, rc == 0 ? "T/+=" : "");
+    }
+    char why[GM_WEB_WHY_BYTES] = "";
+    struct gm_aws_credentials got;
+    struct fake none = {.log = ""};
+    cr_assert_eq(find((char *[]){file, NULL}, &none, &got, why), -GM_E_CONFIG);
+    (void)unlink(path);
+    cr_assert_eq(find((char *[]){file, role, NULL}, &none, &got, why), -ENOENT);
     cr_assert_eq(none.asked, 0u);
 }
 

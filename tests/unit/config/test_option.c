@@ -389,6 +389,31 @@ Test(option, required_and_positional)
     finish();
 }
 
+Test(option, a_short_flag_and_a_usage_line_first)
+{
+    static const struct gm_option short_options[] = {
+        {.flag = "name", .also = "n", .argument = "NAME", .help = "A name", .offset = FIELD(name)}};
+    static const struct gm_option_program usage = {.name = "usage",
+                                                   .summary = "Says how.",
+                                                   .options = short_options,
+                                                   .option_count = 1,
+                                                   .usage_first = true};
+    const char *const *const spellings[] = {WORDS("-n", "x"), WORDS("-n=x"), WORDS("--name=x")};
+    for (size_t i = 0; i < sizeof spellings / sizeof spellings[0]; i++) {
+        cr_assert_eq(parse(&usage, spellings[i], NULL), GM_OPTIONS_READY, "%s", capture.err);
+        cr_assert_str_eq(values.name, "x");
+        finish();
+    }
+    cr_assert_eq(parse(&usage, WORDS("-n"), NULL), GM_OPTIONS_EXIT);
+    cr_assert_str_eq(capture.err, "Usage: usage [options]\nTry 'usage --help' for all of them.\n\n"
+                                  "Error: --name needs a value (NAME)\n");
+    cr_assert_eq(capture.context.exit_code, 2);
+    finish();
+    cr_assert_eq(parse(&usage, WORDS("--help"), NULL), GM_OPTIONS_EXIT);
+    cr_assert_not_null(strstr(capture.out, "\n  -n, --name NAME             A name\n"));
+    finish();
+}
+
 Test(option, help_is_printed_and_ends_well)
 {
     static const char *const words[] = {"--help", "-help", "-h", "--h"};

@@ -193,9 +193,24 @@ static int explain(const struct exchange *exchange, char *why)
 static bool may_help(int rc, const struct exchange *exchange)
 {
     if (rc < 0)
-        return rc == -GM_E_CLOSED || rc == -GM_E_TIMEOUT;
+        return rc == -GM_E_CLOSED; /* a whole timeout is enough of waiting */
     return exchange->answer.status >= 500 || exchange->answer.status == 429 ||
            strstr(exchange->answer.body, "ThrottlingException") != NULL;
+}
+
+/* Who relies on a proxy learns why nothing was reached. */
+static int mention_proxy(const struct gm_kms *kms, int rc, char *why)
+{
+    static const char *const names[] = {"HTTPS_PROXY", "https_proxy"};
+    size_t len = strlen(why);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (gm_aws_variable(&kms->settings, names[i]) == NULL)
+            continue;
+        (void)snprintf(why + len, GM_KMS_WHY_BYTES - len, " (%s is set, but is not used here)",
+                       names[i]);
+        break;
+    }
+    return rc;
 }
 
 /* The bytes that the answer's member `name` holds in base64. Their number. */
@@ -211,7 +226,7 @@ static int call(struct gm_kms *kms, struct exchange *exchange, const char *name,
         rc = attempt(kms, exchange, why);
     }
     if (rc < 0)
-        return rc;
+        return mention_proxy(kms, rc, why);
     if (exchange->answer.status != 200)
         return explain(exchange, why);
     uint8_t bytes[GM_BASE64_DECODED_MAX(ANSWER_MAX)];

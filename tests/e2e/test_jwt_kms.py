@@ -154,7 +154,8 @@ def test_a_region_is_needed(aws, tmp_path):
 def test_the_endpoint(aws, tmp_path):
     nowhere = {**STATIC, "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
     good(aws, tmp_path, *AGENT, env={**nowhere, "AWS_ENDPOINT_URL_KMS": aws.url + "/"})
-    refused("127.0.0.1:1", aws, tmp_path, *AGENT, env=nowhere)
+    refused("127.0.0.1:1", aws, tmp_path, *AGENT, env={**nowhere, "HTTPS_PROXY": "", "https_proxy": ""})
+    refused("HTTPS_PROXY is set, but is not used", aws, tmp_path, *AGENT, env={**nowhere, "HTTPS_PROXY": "http://x:1"})
     refused("nonsense", aws, tmp_path, *AGENT, env={**STATIC, "AWS_ENDPOINT_URL": "nonsense"})
     (tmp_path / ".aws").mkdir()
     (tmp_path / ".aws" / "config").write_text(f"[default]\nendpoint_url = {aws.url}\n")

@@ -401,7 +401,8 @@ bool gm_jwt_payload_fits(const char *payload)
     struct gm_claims *claims = calloc(1, sizeof(*claims));
     struct gm_claims_dates dates = {0};
     json_t *object = json_loads(payload, 0, NULL);
-    bool fits = claims != NULL && object != NULL && gm_claims_from_json(claims, &dates, object);
+    bool fits =
+        claims != NULL && json_is_object(object) && gm_claims_from_json(claims, &dates, object);
     json_decref(object);
     free(claims);
     return fits;

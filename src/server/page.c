@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <xxhash.h>
+
 #include "base/exposition.h"
 #include "base/version.h"
 #include "server/scrape.h"
@@ -14,7 +16,7 @@
 
 /* One agent's name in one service: what its links and processes report, together. */
 struct group {
-    const struct gm_card *card; /* any of them, for the names */
+    const struct gm_card *card; /* any of them, for the names; NULL: an empty entry */
     struct gm_report report;
     uint64_t held_frames;
 };
@@ -24,8 +26,8 @@ struct page {
     struct gm_server_ring *ctx;
     uint32_t rings;
     struct gm_totals totals;
-    struct group *groups;
-    uint32_t group_count, group_max;
+    struct group *groups; /* a hash table of group_mask + 1 entries, half of them empty */
+    uint32_t group_mask;
 };
 
 uint64_t gm_scrape_free_after_ns(const struct gm_server_ring *ctx)
@@ -34,17 +36,80 @@ uint64_t gm_scrape_free_after_ns(const struct gm_server_ring *ctx)
     return retention_ns + retention_ns / 10;
 }
 
+/* ---- Agents ---- */
+
+struct name {
+    const char *p;
+    size_t len;
+};
+
+static bool name_is(const char *text, struct name name)
+{
+    return strlen(text) == name.len && memcmp(text, name.p, name.len) == 0;
+}
+
+/* The group of those names, or an empty entry for it. */
+static struct group *group_of(const struct page *page, struct name service, struct name subject)
+{
+    uint64_t hash =
+        XXH3_64bits_withSeed(subject.p, subject.len, gm_metrics_name_hash(service.p, service.len));
+    for (uint32_t at = (uint32_t)hash & page->group_mask;; at = (at + 1) & page->group_mask) {
+        struct group *group = &page->groups[at];
+        if (group->card == NULL ||
+            (name_is(group->card->service, service) && name_is(group->card->subject, subject)))
+            return group;
+    }
+}
+
+static void gather_card(void *arg, const struct gm_card *card)
+{
+    struct page *page = arg;
+    struct group *group = group_of(page, (struct name){card->service, strlen(card->service)},
+                                   (struct name){card->subject, strlen(card->subject)});
+    group->card = card;
+    for (unsigned i = 0; i < GM_REPORT_FIGURES; i++) {
+        int64_t value = atomic_load_explicit(&card->figure[i], memory_order_relaxed);
+        int64_t *sum = &group->report.figure[i];
+        bool longest = i == GM_REPORT_UPTIME_S || i == GM_REPORT_DRAINING;
+        *sum = !longest ? *sum + value : value > *sum ? value : *sum;
+    }
+    for (uint32_t i = 0; i < page->rings; i++)
+        group->held_frames +=
+            atomic_load_explicit(&card->joined[i].held_frames, memory_order_relaxed);
+}
+
+static void count_card(void *arg, const struct gm_card *card)
+{
+    (void)card;
+    ++*(uint32_t *)arg;
+}
+
+/* All links that ring 0 knows, which does not change meanwhile. */
+static int gather_groups(struct page *page)
+{
+    uint32_t cards = 0, entries = 64;
+    gm_registry_each_card(page->ctx->registry, count_card, &cards);
+    while (entries / 2 < cards)
+        entries *= 2;
+    page->group_mask = entries - 1;
+    page->groups = calloc(entries, sizeof *page->groups);
+    if (page->groups == NULL)
+        return -GM_E_NOMEM;
+    gm_registry_each_card(page->ctx->registry, gather_card, page);
+    return 0;
+}
+
 /* ---- Counts of requests ---- */
 
 static bool served(void *arg, const struct gm_metrics_service *service, const char *subject,
                    size_t subject_len)
 {
     const struct page *page = arg;
-    struct gm_registry_key key = {.service = service->name,
-                                  .service_len = service->name_len,
-                                  .subject = subject,
-                                  .subject_len = subject_len};
-    return gm_registry_has(page->ctx->registry, &key);
+    if (subject_len == 0)
+        return gm_registry_links(page->ctx->registry, service->name, service->name_len) > 0;
+    return group_of(page, (struct name){service->name, service->name_len},
+                    (struct name){subject, subject_len})
+               ->card != NULL;
 }
 
 static int gather_totals(struct page *page)
@@ -165,59 +230,16 @@ static void put_messages(struct page *page)
 
 /* ---- Links ---- */
 
-/* The group of the card's agent: the last one, for an agent's links come one after the other, but
- * for other processes with the same name. */
-static struct group *group_of(struct page *page, const struct gm_card *card)
-{
-    for (uint32_t i = page->group_count; i-- > 0;) {
-        const struct gm_card *other = page->groups[i].card;
-        if (strcmp(other->service, card->service) != 0)
-            break;
-        if (strcmp(other->subject, card->subject) == 0)
-            return &page->groups[i];
-    }
-    if (page->group_count == page->group_max) {
-        uint32_t max = page->group_max == 0 ? 64 : page->group_max * 2;
-        struct group *groups = realloc(page->groups, max * sizeof *groups);
-        if (groups == NULL) {
-            page->out->failed = true;
-            return NULL;
-        }
-        page->groups = groups;
-        page->group_max = max;
-    }
-    struct group *group = &page->groups[page->group_count++];
-    *group = (struct group){.card = card};
-    return group;
-}
-
-static void gather_report(struct group *group, const struct gm_card *card)
-{
-    for (unsigned i = 0; i < GM_REPORT_FIGURES; i++) {
-        int64_t value = atomic_load_explicit(&card->figure[i], memory_order_relaxed);
-        int64_t *sum = &group->report.figure[i];
-        bool longest = i == GM_REPORT_UPTIME_S || i == GM_REPORT_DRAINING;
-        *sum = !longest ? *sum + value : value > *sum ? value : *sum;
-    }
-}
-
-static void gather_card(void *arg, const struct gm_card *card)
+static void add_to_service(void *arg, const struct gm_card *card)
 {
     struct page *page = arg;
-    struct group *group = group_of(page, card);
     struct gm_totals_service *service =
         gm_totals_find(&page->totals, card->service, strlen(card->service));
-    if (service != NULL) {
-        service->agents += service->agents == 0 || card->agent != service->last_agent;
-        service->last_agent = card->agent;
-        service->active += (uint32_t)atomic_load_explicit(&card->holds, memory_order_relaxed);
-    }
-    if (group == NULL)
+    if (service == NULL)
         return;
-    gather_report(group, card);
-    for (uint32_t i = 0; i < page->rings; i++)
-        group->held_frames +=
-            atomic_load_explicit(&card->joined[i].held_frames, memory_order_relaxed);
+    service->agents += service->agents == 0 || card->agent != service->last_agent;
+    service->last_agent = card->agent;
+    service->active += (uint32_t)atomic_load_explicit(&card->holds, memory_order_relaxed);
 }
 
 static void put_agents(struct page *page, const struct gm_totals_service *service)
@@ -262,7 +284,9 @@ static void put_held(struct page *page)
     static const char name[] = "gimlet_response_channel_buffer_usage";
     gm_exposition_family(page->out, name, "gauge",
                          "Frames of answers that wait for their clients, by agent");
-    for (uint32_t i = 0; i < page->group_count; i++) {
+    for (uint32_t i = 0; i <= page->group_mask; i++) {
+        if (page->groups[i].card == NULL)
+            continue;
         gm_exposition_begin(page->out, name);
         label_group(page, &page->groups[i]);
         gm_exposition_unsigned(page->out, page->groups[i].held_frames);
@@ -273,10 +297,24 @@ static void put_figure(struct page *page, const char *name, const char *help,
                        enum gm_report_figure figure)
 {
     gm_exposition_family(page->out, name, "gauge", help);
-    for (uint32_t i = 0; i < page->group_count; i++) {
+    for (uint32_t i = 0; i <= page->group_mask; i++) {
+        if (page->groups[i].card == NULL)
+            continue;
         gm_exposition_begin(page->out, name);
         label_group(page, &page->groups[i]);
         gm_exposition_signed(page->out, page->groups[i].report.figure[figure]);
+    }
+}
+
+static void put_kinds(struct page *page, const char *name, const struct group *group,
+                      enum gm_report_figure first)
+{
+    for (unsigned kind = 0; kind < GM_REPORT_KIND_COUNT; kind++) {
+        const char *kind_name = gm_report_kind_names[kind];
+        gm_exposition_begin(page->out, name);
+        label_group(page, group);
+        gm_exposition_label(page->out, "frame_type", kind_name, strlen(kind_name));
+        gm_exposition_signed(page->out, group->report.figure[first + kind]);
     }
 }
 
@@ -284,14 +322,9 @@ static void put_frames(struct page *page, const char *name, const char *help,
                        enum gm_report_figure first)
 {
     gm_exposition_family(page->out, name, "gauge", help);
-    for (uint32_t i = 0; i < page->group_count * GM_REPORT_KIND_COUNT; i++) {
-        const struct group *group = &page->groups[i / GM_REPORT_KIND_COUNT];
-        unsigned kind = i % GM_REPORT_KIND_COUNT;
-        const char *kind_name = gm_report_kind_names[kind];
-        gm_exposition_begin(page->out, name);
-        label_group(page, group);
-        gm_exposition_label(page->out, "frame_type", kind_name, strlen(kind_name));
-        gm_exposition_signed(page->out, group->report.figure[first + kind]);
+    for (uint32_t i = 0; i <= page->group_mask; i++) {
+        if (page->groups[i].card != NULL)
+            put_kinds(page, name, &page->groups[i], first);
     }
 }
 
@@ -341,11 +374,12 @@ void gm_scrape_page(struct gm_server_ring *ctx, struct gm_exposition *out)
 {
     struct gm_rings *rings = ctx->shared->rings;
     struct page page = {.out = out, .ctx = ctx, .rings = gm_rings_count(rings)};
-    if (gather_totals(&page) < 0) {
+    if (gather_groups(&page) < 0 || gather_totals(&page) < 0) {
+        free(page.groups);
         out->failed = true;
         return;
     }
-    gm_registry_each_card(ctx->registry, gather_card, &page);
+    gm_registry_each_card(ctx->registry, add_to_service, &page);
     put_levels(&page);
     put_requests(&page);
     put_services(&page);

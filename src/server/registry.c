@@ -412,17 +412,3 @@ void gm_registry_each_card(const struct gm_registry *registry,
             service_each_card(s, each, arg);
     }
 }
-
-bool gm_registry_has(const struct gm_registry *registry, const struct gm_registry_key *key)
-{
-    const struct service *service = service_find(registry, key->service, key->service_len);
-    if (service == NULL || key->subject_len == 0)
-        return service != NULL && service->count > 0;
-    for (uint32_t i = 0; i < service->count; i++) {
-        const char *subject = service->cards[i]->subject;
-        if (strlen(subject) == key->subject_len &&
-            memcmp(subject, key->subject, key->subject_len) == 0)
-            return true;
-    }
-    return false;
-}

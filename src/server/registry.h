@@ -64,12 +64,6 @@ struct gm_card {
 
 struct gm_registry;
 
-/* Names without NUL. Borrowed. */
-struct gm_registry_key {
-    const char *service, *subject;
-    size_t service_len, subject_len;
-};
-
 /* A ring's own table. `registries` (borrowed) gets it at the ring's index, and is complete before
  * the first link attaches. */
 struct gm_registry *gm_registry_new(struct gm_ring *ring, struct gm_registry **registries);
@@ -107,8 +101,6 @@ struct gm_registry_count gm_registry_count(const struct gm_registry *registry, c
  * process, come one after the other. */
 void gm_registry_each_card(const struct gm_registry *registry,
                            void (*each)(void *arg, const struct gm_card *card), void *arg);
-/* Does an agent with this subject serve it? `subject` empty: does any? */
-bool gm_registry_has(const struct gm_registry *registry, const struct gm_registry_key *key);
 /* Calls `joined` whenever this ring hears of a new link. */
 void gm_registry_watch(struct gm_registry *registry,
                        void (*joined)(void *arg, const struct gm_card *card), void *arg);

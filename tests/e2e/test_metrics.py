@@ -12,6 +12,7 @@ import requests
 
 from lib.prometheus import Page, lint
 from lib.settings import PATIENCE, RINGS, free_port, wait_until
+from old_peer import OldAgent, OldServer
 
 # name: (type, labels beside server_id)
 FAMILIES = {
@@ -314,3 +315,74 @@ def test_an_agent_that_drains_says_so(workshop):
         assert page.one("gimlet_agent_concurrent_requests", **names) == 1
         assert page.sum("gimlet_websocket_messages_total", direction="recv", type="draining") >= 1
     assert tunnel.agent.wait() == 0
+
+
+# --- Peers of 0.0.x ---
+
+REPORT = {"type": "metrics", "rate_limit_rejections": 3, "concurrent_requests": 2, "request_channel_buffer": 7,
+          "backend_failures": 5, "websocket_write_errors": 1, "connection_uptime_seconds": 40, "draining": True,
+          "frames_sent": {"start": 1, "data": 2, "end": 3, "cancel": 0, "unknown": 0},
+          "frames_received": {"start": 4, "data": 5, "end": 6, "cancel": 7, "unknown": 8}}
+
+
+@pytest.mark.plain("an agent of 0.0.x is scripted in plain text")
+def test_the_report_of_an_old_agent(workshop, keys):
+    server = workshop.server()
+    agent = OldAgent(server.port, keys.agent("old", "old-1"))
+    names = {"service": "old", "agent_id": "old-1"}
+    agent.text(REPORT)
+    agent.text({"type": "metrics", "concurrent_requests": "many", "frames_sent": None, "draining": 1})
+    agent.text({"type": "x" * 300, "state": "made up"})
+    agent.heard()
+    page = scrape(server)
+    for name, value in (("rate_limit_rejections_total", 3), ("concurrent_requests", 2), ("request_channel_buffer_usage", 7),
+                        ("backend_failures_total", 5), ("websocket_write_errors_total", 1), ("connection_uptime_seconds", 40),
+                        ("draining", 1)):
+        assert page.one(f"gimlet_agent_{name}", **names) == value, name
+    for kind, sent, received in (("start", 1, 4), ("data", 2, 5), ("end", 3, 6), ("cancel", 0, 7), ("unknown", 0, 8)):
+        assert page.one("gimlet_agent_frames_sent_total", frame_type=kind, **names) == sent
+        assert page.one("gimlet_agent_frames_received_total", frame_type=kind, **names) == received
+    messages = {kind: page.sum("gimlet_websocket_messages_total", direction="recv", type=kind)
+                for kind in page.values("gimlet_websocket_messages_total", "type")}
+    assert (messages["ready"], messages["metrics"], messages["unknown"]) == (1, 2, 1)
+    assert "xxx" not in text(server), "a label that a peer has chosen"
+    agent.close()
+    wait_until(lambda: not scrape(server).all("gimlet_agent_draining", **names), "nothing is left of it")
+
+
+@pytest.mark.plain("an agent of 0.0.x is scripted in plain text")
+def test_messages_of_an_old_agent_are_counted_once(workshop, keys):
+    server = workshop.server()
+    agent = OldAgent(server.port, keys.agent("old", "old-1"))
+    server.wait_agents("old")
+    with server.wire() as wire:
+        wire.send(f"GET /services/old/ HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {keys.client()}\r\n\r\n")
+        ident, _, _ = agent.request()
+        agent.respond(ident, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", b"he", b"llo")
+        assert wire.answer().body == b"hello"
+    server.wait_idle()
+    page = scrape(server)
+    counted = {kind: page.sum("gimlet_websocket_messages_total", type=kind)
+               for kind in ("hello", "ready", "request_start", "request_data", "request_end", "response_start", "response_data",
+                            "response_end")}
+    assert counted == {"hello": 1, "ready": 1, "request_start": 1, "request_data": 0, "request_end": 1, "response_start": 1,
+                       "response_data": 2, "response_end": 1}
+    agent.close()
+
+
+@pytest.mark.plain("a server of 0.0.x is scripted in plain text")
+def test_an_old_server_gets_reports(workshop):
+    """With every key and type that one of 0.0.6 sends."""
+    server = OldServer()
+    workshop.agent(f"ws://127.0.0.1:{server.port}/agent", {"svc": workshop.backend().url})
+    link = server.accept()
+    link.greet()
+    document = link.next_text()
+    while document["type"] != "metrics":
+        document = link.next_text()
+    assert set(document) == set(REPORT)
+    for key, value in REPORT.items():
+        assert type(document[key]) is type(value), key
+    assert set(document["frames_sent"]) == set(document["frames_received"]) == set(REPORT["frames_sent"])
+    link.close()
+    server.close()

@@ -37,6 +37,7 @@ static void checked(struct gm_health *health, const char *why, bool changed)
     struct gm_agent_health_state *state =
         GM_CONTAINER_OF(health, struct gm_agent_health_state, health);
     struct gm_agent_service_info *service = state->service;
+    gm_agent_tally_check(state->tally, why == NULL);
     if (why != NULL)
         gm_log_debug("a health check has failed", GM_STR("service", name_of(service)),
                      GM_ERRTEXT(why));
@@ -82,6 +83,7 @@ bool gm_agent_health_start(struct gm_agent_ring *ctx, struct gm_agent_service_in
     }
     state->shared = shared;
     state->service = service;
+    state->tally = &ctx->tallies[service - shared->services];
     state->news = news;
     service->health = state;
     for (uint32_t i = 0; i < rings; i++)

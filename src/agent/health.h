@@ -23,6 +23,7 @@ struct gm_agent_health_state {
     struct gm_health health;
     struct gm_agent_shared *shared;
     struct gm_agent_service_info *service;
+    struct gm_agent_tally *tally;      /* of the ring that checks */
     struct gm_agent_health_news *news; /* one per ring */
 };
 

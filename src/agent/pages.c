@@ -51,24 +51,19 @@ static void begin(struct gm_exposition *page, const char *family,
     put_label(page, "service", service_name(shared, service));
 }
 
-/* The sum of a number over the rings. */
-static uint64_t sum_ended(const struct gm_agent_shared *shared, uint32_t service, uint16_t reason)
+/* A number of the service's tallies, summed over the rings. */
+static uint64_t sum_at(const struct gm_agent_shared *shared, uint32_t service, size_t offset)
 {
     uint64_t sum = 0;
-    for (uint32_t i = 0; i < gm_rings_count(shared->rings); i++)
-        sum += atomic_load_explicit(&shared->ring_contexts[i]->tallies[service].ended[reason],
-                                    memory_order_relaxed);
+    for (uint32_t i = 0; i < gm_rings_count(shared->rings); i++) {
+        const char *tally = (const char *)&shared->ring_contexts[i]->tallies[service];
+        const _Atomic uint64_t *number = (const void *)(tally + offset);
+        sum += atomic_load_explicit(number, memory_order_relaxed);
+    }
     return sum;
 }
-
-static uint64_t sum_active(const struct gm_agent_shared *shared, uint32_t service)
-{
-    uint64_t sum = 0;
-    for (uint32_t i = 0; i < gm_rings_count(shared->rings); i++)
-        sum += atomic_load_explicit(&shared->ring_contexts[i]->tallies[service].active,
-                                    memory_order_relaxed);
-    return sum;
-}
+#define SUM(shared, service, number)                                                               \
+    sum_at(shared, service, offsetof(struct gm_agent_tally, number))
 
 static void put_info(struct gm_exposition *page, const struct gm_agent_shared *shared)
 {
@@ -92,7 +87,8 @@ static void put_requests(struct gm_exposition *page, const struct gm_agent_share
                          "Requests from servers by how they ended: ok, or the reason of the error");
     for (uint32_t i = 0; i < shared->service_count; i++) {
         for (uint16_t reason = 0; reason < GM_REASON_COUNT; reason++) {
-            uint64_t n = sum_ended(shared, i, reason);
+            uint64_t n =
+                sum_at(shared, i, offsetof(struct gm_agent_tally, ended) + reason * sizeof n);
             if (n == 0 && reason != GM_REASON_NONE)
                 continue;
             begin(page, ended, shared, i);
@@ -104,7 +100,7 @@ static void put_requests(struct gm_exposition *page, const struct gm_agent_share
     gm_exposition_family(page, active, "gauge", "Requests under way");
     for (uint32_t i = 0; i < shared->service_count; i++) {
         begin(page, active, shared, i);
-        gm_exposition_signed(page, (int64_t)sum_active(shared, i));
+        gm_exposition_signed(page, (int64_t)SUM(shared, i, active));
     }
 }
 
@@ -119,6 +115,22 @@ static void put_health(struct gm_exposition *page, const struct gm_agent_shared 
             continue;
         begin(page, family, shared, i);
         gm_exposition_unsigned(page, gm_agent_health_ready(&shared->services[i]));
+    }
+}
+
+static void put_checks(struct gm_exposition *page, const struct gm_agent_shared *shared)
+{
+    static const char family[] = "gimlet_service_health_checks_total";
+    gm_exposition_family(page, family, "counter", "Health checks of the backend by how they ended");
+    for (uint32_t i = 0; i < shared->service_count; i++) {
+        if (shared->services[i].config->health.path == NULL)
+            continue;
+        begin(page, family, shared, i);
+        put_label(page, "result", "passed");
+        gm_exposition_unsigned(page, SUM(shared, i, passed));
+        begin(page, family, shared, i);
+        put_label(page, "result", "failed");
+        gm_exposition_unsigned(page, SUM(shared, i, failed));
     }
 }
 
@@ -175,6 +187,7 @@ struct gm_agent_page gm_agent_page_metrics(struct gm_agent_ring *ctx,
     put_info(&page, shared);
     put_requests(&page, shared);
     put_health(&page, shared);
+    put_checks(&page, shared);
     put_census(&page, census);
     gm_exposition_counters(&page, gm_rings_counters(shared->rings));
     gm_exposition_process(&page);
@@ -229,7 +242,7 @@ static json_t *describe(const struct gm_agent_census *census, uint32_t service, 
         add_problem(problems, name, "the backend is not healthy");
     return json_pack("{s:s,s:i,s:i,s:I,s:s}", "service", name, "links", (int)reach.links, "servers",
                      (int)reach.servers, "active_requests",
-                     (json_int_t)sum_active(census->shared, service), "backend", backend);
+                     (json_int_t)SUM(census->shared, service, active), "backend", backend);
 }
 
 struct gm_agent_page gm_agent_page_health(struct gm_agent_ring *ctx,

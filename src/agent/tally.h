@@ -1,10 +1,12 @@
-/* What a ring counts about each service: requests by how they ended, and those under way.
+/* What a ring counts about each service: requests by how they ended, those under way, and health
+ * checks.
  *
  * Owner: the ring, which alone writes; any thread reads single numbers. */
 #ifndef GM_AGENT_TALLY_H
 #define GM_AGENT_TALLY_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "frame/reason.h"
@@ -15,6 +17,8 @@ struct gm_agent_tally {
     _Atomic uint64_t ended[GM_REASON_COUNT];
     /* Likewise. */
     _Atomic uint64_t active;
+    /* Health checks of the backend that have passed, and failed. Likewise. */
+    _Atomic uint64_t passed, failed;
 };
 
 static inline void gm_agent_tally_add_(_Atomic uint64_t *number, uint64_t n)
@@ -37,6 +41,11 @@ static inline void gm_agent_tally_end(struct gm_agent_tally *tally)
 static inline void gm_agent_tally_count(struct gm_agent_tally *tally, uint16_t reason)
 {
     gm_agent_tally_add_(&tally->ended[gm_reason_get(reason)->code], 1);
+}
+
+static inline void gm_agent_tally_check(struct gm_agent_tally *tally, bool passed)
+{
+    gm_agent_tally_add_(passed ? &tally->passed : &tally->failed, 1);
 }
 
 #endif

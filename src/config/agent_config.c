@@ -135,7 +135,7 @@ static const struct gm_option options[] = {
      .group = "Backend",
      .help = "A field set in every request to the backend, an API key for example, instead of the "
              "client's of that name. NAME:@FILE reads the value from a file, again when it "
-             "changes. In the variable one a line",
+             "changes; others on the machine can see a value in a flag. In the variable one a line",
      .kind = GM_OPTION_REPEAT,
      .check = gm_agent_check_header,
      .flags = GM_OPTION_SECRET | GM_OPTION_LINES,

@@ -101,7 +101,11 @@ def test_health(workshop):
     said = {service.pop("service"): service for service in health(port)["services"]}
     assert said == {"a": {"links": lanes, "servers": 1, "active_requests": 0, "backend": "healthy"},
                     "b": {"links": lanes, "servers": 1, "active_requests": 0, "backend": "unchecked"}}
-    assert page(port).one("gimlet_service_backend_healthy", service="a") == 1
+    now = page(port)
+    assert now.one("gimlet_service_backend_healthy", service="a") == 1
+    for result in ("passed", "failed"):
+        assert now.one("gimlet_service_health_checks_total", service="a", result=result) > 0
+    assert len(now.all("gimlet_service_health_checks_total")) == 2, "the other is not checked"
     tunnel = Tunnel(server, agent, "b", well)
     with tunnel.wire() as wire:
         wire.send(tunnel.head("GET", "/hang"))

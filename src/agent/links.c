@@ -44,7 +44,8 @@ static void report_down(struct gm_agent_link *self, const char *cause)
 static void tell(struct gm_agent_link *self)
 {
     static const char ready[] = "{\"type\":\"ready\",\"state\":\"ready\"}",
-                      not_ready[] = "{\"type\":\"not_ready\",\"state\":\"not_ready\"}";
+                      not_ready[] = "{\"type\":\"not_ready\",\"state\":\"not_ready\"}",
+                      draining[] = "{\"type\":\"draining\",\"state\":\"draining\"}";
     struct gm_ring *ring = self->ctx->ring;
     bool now = gm_agent_health_ready(self->service);
     uint64_t now_ns = gm_ring_now_ns(ring);
@@ -53,6 +54,9 @@ static void tell(struct gm_agent_link *self)
         return;
     int rc = now ? gm_link_note(&self->link, ready, sizeof ready - 1)
                  : gm_link_note(&self->link, not_ready, sizeof not_ready - 1);
+    /* To 0.0.6 "not ready" means nothing, but who drains may be ready again. */
+    if (rc >= 0 && !now && gm_link_is_old(&self->link))
+        rc = gm_link_note(&self->link, draining, sizeof draining - 1);
     if (rc >= 0) {
         self->told_ready = now;
         self->told_ns = now_ns;

@@ -198,8 +198,10 @@ static void old_up(struct gm_link *link)
 /* Server: what an agent says. */
 static void old_told_by_agent(struct gm_link *link, const char *type, const char *json, size_t len)
 {
-    bool ready = strcmp(type, "ready") == 0, figures = strcmp(type, "metrics") == 0;
-    if (link->state == LINK_GREETING && link->old->greeted && (ready || figures)) {
+    bool ready = strcmp(type, "ready") == 0,
+         waits = strcmp(type, "metrics") == 0 || strcmp(type, "not_ready") == 0;
+    if (link->state == LINK_GREETING && link->old->greeted && (ready || waits)) {
+        link->ready.not_ready = !ready;
         link->ready.stream_limit = link->hello.stream_limit;
         link->ready.window = GM_MUX_OLD_SEND_WINDOW;
         old_up(link);

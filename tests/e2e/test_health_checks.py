@@ -7,6 +7,7 @@ import threading
 import pytest
 from lib.settings import PATIENCE, wait_until
 from lib.tunnel import Tunnel
+from old_peer import OldAgent, OldServer
 from peers.native_server import Link, NativeServer
 
 NOTE = 15
@@ -183,6 +184,53 @@ def test_what_the_server_is_told(workshop, peer):
     assert "state" not in peer.accept().greet()
     workshop.agent(peer.url, {"svc": backend.url})
     assert "state" not in peer.accept().greet()
+
+
+def test_what_a_server_of_0_0_x_is_told(workshop):
+    """Nothing before the backend is healthy; later what 0.0.6 understands, too."""
+    ward, server = Ward(503), OldServer()
+    agent = workshop.agent(server.url, {"svc": workshop.backend(ward.script).url}, *QUICK)
+    agent.wait_log("the backend is not healthy")
+    link = server.accept()
+    link.upgrade()
+    link.text({"server_id": "old-1", "agent_id": agent.subject, "service_name": "svc"})
+
+    def said() -> str:
+        while True:
+            text = link.next_text()
+            if text["type"] != "metrics":
+                return text["type"]
+    ward.status = 200
+    assert said() == "ready"
+    ward.status = 500
+    assert (said(), said()) == ("not_ready", "draining")
+    ward.status = 200
+    assert said() == "ready"
+    link.close()
+    server.close()
+
+
+@pytest.mark.plain("the peer of 0.0.x speaks plain text")
+@pytest.mark.parametrize("first", [{"type": "not_ready", "state": "not_ready"}, {"type": "metrics", "draining": False}],
+                         ids=["not_ready", "metrics"])
+def test_an_agent_of_0_0_x_that_waits_for_its_backend(workshop, first):
+    server = workshop.server()
+    tunnel = Tunnel(server, None, "svc")
+    old = OldAgent(server.port, server.keys.agent("svc", "old-agent"), ready=False)
+    old.text(first)
+    server.wait_agents("svc")
+    assert tunnel.get("/").error == "agent_unavailable"
+    old.text({"type": "ready", "state": "ready"})
+    old.heard()
+    with tunnel.wire() as wire:
+        wire.send(tunnel.head("GET", "/"))
+        ident, _, _ = old.request()
+        old.text({"type": "not_ready", "state": "not_ready"})
+        old.heard()
+        assert tunnel.get("/").error == "agent_unavailable"
+        old.respond(ident, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", b"ok")
+        assert wire.answer().body == b"ok"
+    old.close()
 
 
 def test_off_by_default(workshop):

@@ -1,17 +1,29 @@
 """Backends whose health is checked: an agent gets requests only while its backend passes."""
 import asyncio
+import itertools
 import json
 import socket
 import threading
 
 import pytest
 from lib.settings import PATIENCE, wait_until
-from lib.tunnel import Tunnel
+from lib.tunnel import Server, Tunnel
 from old_peer import OldAgent, OldServer
 from peers.native_server import Link, NativeServer
 
 NOTE = 15
 QUICK = ("--health-check-path", "/health?deep", "--health-check-interval", "100ms")
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def server(run_dir, keys):
+    """One for all tests here: each has a service of its own."""
+    server = Server(run_dir, keys)
+    yield server
+    assert server.stop() == 0
 
 
 class Ward:
@@ -35,17 +47,23 @@ class Ward:
                 await peer.answer("200 OK", b"served")
 
 
-def hospital(workshop, *flags, status=200, ready=True, quick=QUICK):
+def hospital(workshop, server, *flags, status=200, ready=True):
     """(tunnel, ward), once the agent is attached and its first check has been made."""
-    ward = Ward(status)
+    ward, service = Ward(status), f"ward-{next(_numbers)}"
     backend = workshop.backend(ward.script)
-    server = workshop.server()
-    agent = workshop.agent(server, {"svc": backend.url}, *quick, *flags)
+    agent = workshop.agent(server, {service: backend.url}, *QUICK, *flags)
     agent.wait_log("the backend is healthy" if ready else "the backend is not healthy")
-    tunnel = Tunnel(server, agent, "svc", backend)
+    tunnel = Tunnel(server, agent, service, backend)
     if ready:
         wait_until(lambda: tunnel.get("/").status == 200, "the agent is ready")
     return tunnel, ward
+
+
+def told(tunnel, message) -> dict:
+    """What the server logs of this agent."""
+    def lines():
+        return [line for line in tunnel.server.log(message) if line["agentID"] == tunnel.agent.subject]
+    return wait_until(lines, f"the server logs {message!r}")[-1]
 
 
 def unavailable(tunnel) -> bool:
@@ -54,27 +72,27 @@ def unavailable(tunnel) -> bool:
     return answer.status == 503
 
 
-def test_an_agent_is_not_used_before_its_backend_is_healthy(workshop):
-    tunnel, ward = hospital(workshop, status=503, ready=False)
+def test_an_agent_is_not_used_before_its_backend_is_healthy(workshop, server):
+    tunnel, ward = hospital(workshop, server, status=503, ready=False)
     for _ in range(3):
         answer = tunnel.get("/")
         assert (answer.status, answer.error) == (503, "agent_unavailable")
-    assert tunnel.server.health()["agents"] == {"svc": 1}, "it is there all the same"
+    assert server.health()["agents"][tunnel.service] == 1, "it is there all the same"
     ward.status = 204
     tunnel.agent.wait_log("the backend is healthy")
     wait_until(lambda: not unavailable(tunnel), "the agent is used")
-    line = tunnel.server.wait_log("agent is ready")[-1]
-    assert (line["agentID"], line["ready"], line["notReady"]) == (tunnel.agent.subject, 1, 0)
+    line = told(tunnel, "agent is ready")
+    assert (line["service"], line["ready"], line["notReady"]) == (tunnel.service, 1, 0)
     assert {seen.get("host") for seen in ward.seen if seen.target == "/health?deep"} == {f"127.0.0.1:{tunnel.backend.port}"}
 
 
-def test_while_it_fails_no_request_comes_and_those_that_run_are_left_alone(workshop):
-    tunnel, ward = hospital(workshop)
+def test_while_it_fails_no_request_comes_and_those_that_run_are_left_alone(workshop, server):
+    tunnel, ward = hospital(workshop, server)
     with tunnel.wire() as wire:
         wire.send(tunnel.head("GET", "/slow"))
         wait_until(lambda: any(seen.target == "/slow" for seen in ward.seen), "the request runs")
         ward.status = 500
-        line = tunnel.server.wait_log("agent is not ready")[0]
+        line = told(tunnel, "agent is not ready")
         assert (line["ready"], line["notReady"]) == (0, 1)
         wait_until(lambda: unavailable(tunnel), "every lane of it is skipped")
         for _ in range(5):
@@ -86,14 +104,13 @@ def test_while_it_fails_no_request_comes_and_those_that_run_are_left_alone(works
     wait_until(lambda: not unavailable(tunnel), "it is used again")
 
 
-def test_others_take_over_and_both_are_counted(workshop):
-    tunnel, sick = hospital(workshop)
+def test_others_take_over_and_both_are_counted(workshop, server):
+    tunnel, sick = hospital(workshop, server)
     well = Ward()
-    other = workshop.agent(tunnel.server, {"svc": workshop.backend(well.script).url}, *QUICK)
-    other.wait_log("the backend is healthy")
+    workshop.agent(server, {tunnel.service: workshop.backend(well.script).url}, *QUICK)
+    wait_until(lambda: tunnel.get("/both").status == 200 and any(seen.target == "/both" for seen in well.seen), "both are used")
     sick.status = 500
-    line = tunnel.server.wait_log("agent is not ready")[-1]
-    assert line["agentID"] == tunnel.agent.subject and line["notReady"] == 1
+    assert told(tunnel, "agent is not ready")["notReady"] == 1
 
     def skipped():
         sick.seen.clear()
@@ -105,24 +122,17 @@ def test_others_take_over_and_both_are_counted(workshop):
     assert sum(seen.target == "/after" for seen in well.seen) == 8
 
 
-def test_a_backend_that_dies_and_returns(workshop):
-    ward = Ward()
-    backend = workshop.backend(ward.script)
-    server = workshop.server()
-    agent = workshop.agent(server, {"svc": backend.url}, *QUICK, "--health-check-failure-threshold", "1")
-    tunnel = Tunnel(server, agent, "svc", backend)
-    agent.wait_log("the backend is healthy")
-    backend.close()
-    agent.wait_log("the backend is not healthy")
-    wait_until(lambda: tunnel.get("/").status == 503, "nobody is asked to wait for a connection")
-    assert tunnel.get("/").error == "agent_unavailable"
-    again = Ward()
-    workshop.backend(again.script, port=backend.port)
-    agent.wait_log("the backend is healthy", 2)
+def test_a_backend_that_dies_and_returns(workshop, server):
+    tunnel, ward = hospital(workshop, server, "--health-check-failure-threshold", "1")
+    tunnel.backend.close()
+    tunnel.agent.wait_log("the backend is not healthy")
+    wait_until(lambda: tunnel.get("/").error == "agent_unavailable", "nobody is asked to wait for a connection")
+    workshop.backend(ward.script, port=tunnel.backend.port)
+    tunnel.agent.wait_log("the backend is healthy", 2)
     wait_until(lambda: tunnel.get("/").status == 200, "it is used again")
 
 
-def test_a_unix_socket_and_one_service_of_two(workshop, tmp_path):
+def test_a_unix_socket_and_one_service_of_two(workshop, server, tmp_path):
     """Keys of --service: one is checked, the other is not."""
     path, stop = tmp_path / "s.sock", threading.Event()
     listener = socket.socket(socket.AF_UNIX)
@@ -138,7 +148,7 @@ def test_a_unix_socket_and_one_service_of_two(workshop, tmp_path):
             peer.sendall(f"HTTP/1.1 {code} X\r\nContent-Length: 4\r\nConnection: close\r\n\r\nunix".encode())
             peer.close()
     threading.Thread(target=serve, daemon=True).start()
-    server, plain = workshop.server(), workshop.backend()
+    plain = workshop.backend()
     agent = workshop.agent(server, {"sock": f"unix:{path},health-check-path=/ping,health-check-interval=100ms,"
                                             "health-check-codes=200,204", "plain": plain.url})
     agent.wait_log("the backend is not healthy")
@@ -213,12 +223,11 @@ def test_what_a_server_of_0_0_x_is_told(workshop):
 @pytest.mark.plain("the peer of 0.0.x speaks plain text")
 @pytest.mark.parametrize("first", [{"type": "not_ready", "state": "not_ready"}, {"type": "metrics", "draining": False}],
                          ids=["not_ready", "metrics"])
-def test_an_agent_of_0_0_x_that_waits_for_its_backend(workshop, first):
-    server = workshop.server()
-    tunnel = Tunnel(server, None, "svc")
-    old = OldAgent(server.port, server.keys.agent("svc", "old-agent"), ready=False)
+def test_an_agent_of_0_0_x_that_waits_for_its_backend(server, first):
+    tunnel = Tunnel(server, None, f"old-{next(_numbers)}")
+    old = OldAgent(server.port, server.keys.agent(tunnel.service, tunnel.service), ready=False)
     old.text(first)
-    server.wait_agents("svc")
+    server.wait_agents(tunnel.service)
     assert tunnel.get("/").error == "agent_unavailable"
     old.text({"type": "ready", "state": "ready"})
     old.heard()
@@ -233,7 +242,6 @@ def test_an_agent_of_0_0_x_that_waits_for_its_backend(workshop, first):
     old.close()
 
 
-def test_off_by_default(workshop):
-    tunnel = workshop.tunnel()
+def test_off_by_default(tunnel, backend):
     assert tunnel.get("/body?n=1").status == 200
-    assert [seen.target for seen in tunnel.backend.seen] == ["/body?n=1"]
+    assert [seen.target for seen in backend.seen] == ["/body?n=1"]

@@ -53,7 +53,9 @@ static void tell(const struct news *news)
     struct gm_list *links = &news->ctx->links;
     for (struct gm_list *node = links->next; node != links; node = node->next) {
         struct gm_agent_link *link = GM_CONTAINER_OF(node, struct gm_agent_link, node);
-        if (link->service != news->service || link->up_ns == 0 || !gm_link_is_up(&link->link))
+        bool up = link->up_ns != 0 && gm_link_is_up(&link->link);
+        /* A server of 0.0.x would only count it. */
+        if (link->service != news->service || !up || gm_link_is_old(&link->link))
             continue;
         if (gm_link_note(&link->link, news->note, news->len) < 0)
             gm_log_warn("a new token could not be told to the server: the link goes when the old "

@@ -183,6 +183,9 @@ int gm_jwks_new(struct gm_jwks **out, struct gm_server_shared *shared, gm_jwks_t
         gm_jwks_free(jwks);
         return rc;
     }
+    if (!jwks->target.url.tls)
+        gm_log_warn("the JWK Set comes without TLS: whoever stands in between chooses the keys",
+                    GM_STR("url", source));
     *out = jwks;
     return 0;
 }

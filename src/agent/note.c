@@ -17,11 +17,24 @@ static void token_expired(struct gm_agent_link *link, const json_t *note)
                 GM_STR("message", message == NULL ? "" : message));
 }
 
+/* The answer to a token of ours that it does not take. */
+static void token_refused(struct gm_agent_link *link, const json_t *note)
+{
+    const char *reason = json_string_value(json_object_get(note, "reason"));
+    if (json_is_false(json_object_get(note, "accepted")))
+        gm_log_warn("the server does not take the new token: the one before counts",
+                    GM_STR("service", link->service->config->name),
+                    GM_STR("serverID", link->link.hello.server_id),
+                    GM_UINT("lane", link->link.hello.lane),
+                    GM_STR("reason", reason == NULL ? "" : reason));
+}
+
 static const struct {
     const char *type;
     void (*take)(struct gm_agent_link *link, const json_t *note);
 } rows[] = {
     {"token_expired", token_expired},
+    {"token", token_refused},
 };
 
 void gm_agent_note(struct gm_link *link, const char *json, size_t len)

@@ -104,6 +104,16 @@ int gm_admit_verify(struct gm_server_ring *ctx, const struct gm_credential *cred
     return 0;
 }
 
+/* The address of the keys has not answered since the start: nobody is refused for good. */
+static void answer_without_keys(struct gm_client *client, const struct gm_http_request *head)
+{
+    struct gm_answer answer = gm_answer_for(GM_REASON_OVERLOAD);
+    answer.infra_code = NULL;
+    answer.message = "The keys that tokens are checked with have not been loaded yet";
+    answer.retry_after_s = 1;
+    gm_admit_answer(client, head, answer);
+}
+
 int gm_admit_credential(struct gm_client *client, const struct gm_http_request *head,
                         enum gm_audience audience, struct gm_admission *out)
 {
@@ -113,8 +123,7 @@ int gm_admit_credential(struct gm_client *client, const struct gm_http_request *
         return GM_ADMIT_ANSWERED;
     }
     if (client->ctx->keys.set->count == 0) {
-        (void)refuse(client, head, GM_REASON_OVERLOAD,
-                     "The keys that tokens are checked with have not been loaded yet");
+        answer_without_keys(client, head);
         return GM_ADMIT_ANSWERED;
     }
     struct gm_token_answer answer;

@@ -8,10 +8,13 @@
 
 #include "auth/principal.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "server/attach.h"
 
 /* The turn's budget for RSA is spent: again soon. */
 #define BUSY_NS 1000000ull
+/* The longest reason, and what stands around it. */
+#define NOTE_MAX 256u
 
 void gm_renew_forget(struct gm_server_link *self)
 {
@@ -44,8 +47,21 @@ static const char *check(const struct gm_server_link *self, const struct gm_prin
     return NULL;
 }
 
-static void refuse(const struct gm_server_link *self, const char *why)
+/* So that it stands in the agent's log, too. */
+static void tell(struct gm_server_link *self, const char *why)
 {
+    char note[NOTE_MAX];
+    struct gm_text out = {.at = note, .cap = sizeof note};
+    (void)gm_text_str(&out, "{\"type\":\"token\",\"accepted\":false,\"reason\":");
+    (void)gm_text_json(&out, why, strlen(why), sizeof note);
+    (void)gm_text_str(&out, "}");
+    if (!out.cut)
+        (void)!gm_link_note(&self->link, note, out.len);
+}
+
+static void refuse(struct gm_server_link *self, const char *why)
+{
+    tell(self, why);
     gm_log_warn("agent's new token cannot be used: the one before stays",
                 GM_STR("agentID", self->subject), GM_STR("service", self->service),
                 GM_UINT("lane", self->lane), GM_STR("reason", why));

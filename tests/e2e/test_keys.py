@@ -163,7 +163,8 @@ class Fetched:
         one, two, server = self.one, self.two, self.server
         # As long as no set has come nobody is refused for good.
         assert "status 503" in server.wait_log(UNFETCHED)[0]["error"]
-        assert self.said(one) == (503, "overload")
+        answer = ask(self.tunnel, one)
+        assert (answer.status, answer.error, answer.get("Retry-After")) == (503, "overload", "1")
 
         self.serve(jwk(one, kid="k1", use="sig", alg="RS256"), jwk(two, kid="k2", use="enc"))
         wait_until(lambda: self.said(one, kid="k1") == good, "the first set is used", PATIENCE, 0.05)
@@ -254,6 +255,8 @@ class Renewal:
                        if line["lane"] == lane]
             assert [line["service"] for line in renewed] == ["svc"]
             assert [line["service"] for line in refused] == ["other"] and "another service" in refused[0]["reason"]
+        said = agent.wait_log("the server does not take the new token: the one before counts", lanes)
+        assert {(line["service"], line["reason"]) for line in said} == {("other", refused[0]["reason"])}
         assert not server.log("agent detached"), "every link stands"
         for process in (server, agent):
             assert good not in process.text() and good.split(".")[2] not in process.text(), "no token is logged"

@@ -48,19 +48,26 @@ bool gm_jwks_is_url(const char *source)
     return strncasecmp(source, "http://", 7) == 0 || strncasecmp(source, "https://", 8) == 0;
 }
 
-/* ---- What is made of an answer ---- */
+/* ---- When ---- */
 
-static uint64_t wait_ns(const struct gm_jwks *jwks)
+static uint64_t wait_ns(const struct gm_jwks_when *when)
 {
-    uint64_t span_ns = FIRST_RETRY, most_ns = jwks->shared->config->token_jwks_refresh_ns;
-    if (jwks->failures == 0)
-        return most_ns;
-    for (uint32_t i = 1; i < jwks->failures && span_ns < GM_JWKS_RETRY_MAX_NS; i++)
+    uint64_t span_ns = FIRST_RETRY;
+    if (when->failures == 0)
+        return when->refresh_ns;
+    for (uint32_t i = 1; i < when->failures && span_ns < GM_JWKS_RETRY_MAX_NS; i++)
         span_ns *= 2;
     if (span_ns > GM_JWKS_RETRY_MAX_NS)
         span_ns = GM_JWKS_RETRY_MAX_NS;
-    return span_ns < most_ns ? span_ns : most_ns;
+    return span_ns < when->refresh_ns ? span_ns : when->refresh_ns;
 }
+
+bool gm_jwks_is_due(const struct gm_jwks_when *when)
+{
+    return when->past_ns >= wait_ns(when) || (when->wanted && when->past_ns >= GM_JWKS_WANTED_NS);
+}
+
+/* ---- What is made of an answer ---- */
 
 /* A failure is told when it begins, and when it becomes another. */
 static void settle(struct gm_jwks *jwks)
@@ -106,8 +113,6 @@ static void has_come(struct gm_fetch *fetch, const char *problem)
     settle(jwks);
 }
 
-/* ---- When ---- */
-
 static void fetch(struct gm_jwks *jwks)
 {
     jwks->begun_ns = gm_ring_now_ns(jwks->ctx->ring);
@@ -118,9 +123,14 @@ static void fetch(struct gm_jwks *jwks)
 static void tick(struct gm_timer *timer)
 {
     struct gm_jwks *jwks = GM_CONTAINER_OF(timer, struct gm_jwks, tick);
-    uint64_t now_ns = gm_ring_now_ns(jwks->ctx->ring), past_ns = now_ns - jwks->begun_ns;
-    bool wanted = atomic_load_explicit(&jwks->wanted, memory_order_relaxed) != 0;
-    if (past_ns >= wait_ns(jwks) || (wanted && past_ns >= GM_JWKS_WANTED_NS))
+    uint64_t now_ns = gm_ring_now_ns(jwks->ctx->ring);
+    struct gm_jwks_when when = {
+        .past_ns = now_ns - jwks->begun_ns,
+        .refresh_ns = jwks->shared->config->token_jwks_refresh_ns,
+        .failures = jwks->failures,
+        .wanted = atomic_load_explicit(&jwks->wanted, memory_order_relaxed) != 0,
+    };
+    if (gm_jwks_is_due(&when))
         fetch(jwks);
     else
         gm_timer_set(jwks->ctx->ring, timer, now_ns + TICK_NS);

@@ -21,6 +21,16 @@ struct gm_server_shared;
 
 struct gm_jwks;
 
+/* What the time of the next fetch depends on. */
+struct gm_jwks_when {
+    uint64_t past_ns; /* since the last one began */
+    uint64_t refresh_ns;
+    uint32_t failures; /* in a row */
+    bool wanted;       /* a token has named an unknown key meanwhile */
+};
+/* It is time for a fetch. Pure. */
+bool gm_jwks_is_due(const struct gm_jwks_when *when);
+
 /* True when `source` is an address, not a file. */
 bool gm_jwks_is_url(const char *source);
 

@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from lib.prometheus import Page, lint
-from lib.settings import PATIENCE, RINGS, free_port, wait_until
+from lib.settings import PATIENCE, RINGS, SANITIZED, free_port, wait_until
 from old_peer import OldAgent, OldServer
 
 # name: (type, labels beside server_id)
@@ -240,7 +240,7 @@ def test_an_answer_that_waits_for_its_client_is_seen(tunnel):
         wait_until(lambda: scrape(tunnel.server).one("gimlet_response_channel_buffer_usage", **names) > 0, "frames wait")
 
 
-@pytest.mark.skipif(RINGS != 2, reason="it starts Prometheus; seeing it once on each back-end is enough")
+@pytest.mark.skipif(RINGS != 2 or SANITIZED, reason="it starts Prometheus, which need not be seen in every run")
 def test_prometheus_reads_it(workshop):
     """The real one: scrapes, stores, and answers the dashboard's topology query with one edge per hop."""
     assert shutil.which("prometheus"), "prometheus is not installed"
@@ -273,47 +273,33 @@ def test_prometheus_reads_it(workshop):
         assert ask(f"{name}_count" if name.endswith("_seconds") and FAMILIES.get(name, " ")[0] == "histogram" else name), name
 
 
-def test_agents_report_their_own_figures(workshop):
-    """Sums over the agent's links: what each has served, refused, seen fail."""
-    tunnel = workshop.tunnel(agent_flags=("--max-concurrent-requests", 2))
-    broken = workshop.agent(tunnel.server, {"broken": f"http://127.0.0.1:{free_port()}"})
+def test_an_agent_reports_its_own_figures(workshop):
+    """What it has served, refused, seen fail; at once when it drains, otherwise about every ten seconds."""
+    tunnel = workshop.tunnel("--lanes", 1, agent_flags=("--max-concurrent-requests", 1))
     names = {"service": "svc", "agent_id": tunnel.agent.subject}
     for _ in range(4):
         assert tunnel.ask("POST", "/echo", body=b"x" * 10).status == 200
-    with tunnel.wire() as wire:
-        assert wire.send(tunnel.head("GET", "/echo").replace(b"/services/svc/", b"/services/broken/")).answer().status == 502
-
-    def seen(name, least, **labels):
-        wait_until(lambda: scrape(tunnel.server).one(name, **labels) >= least, f"{name}{labels} is {least}", PATIENCE, 0.1)
-    # The first reports may have gone before; the next come within eleven seconds.
-    seen("gimlet_agent_frames_received_total", 4, **names, frame_type="start")
-    page = scrape(tunnel.server)
-    assert page.one("gimlet_agent_frames_sent_total", **names, frame_type="start") == 4
-    assert page.one("gimlet_agent_frames_sent_total", **names, frame_type="end") == 4
-    assert page.one("gimlet_agent_frames_sent_total", **names, frame_type="data") >= 4
-    assert page.one("gimlet_agent_frames_received_total", **names, frame_type="data") == 4
-    assert page.one("gimlet_agent_draining", **names) == 0
-    assert page.one("gimlet_agent_concurrent_requests", **names) == 0
-    # A second attempt over another lane of the same agent fails, too.
-    seen("gimlet_agent_backend_failures_total", 1, service="broken", agent_id=broken.subject)
-    page = scrape(tunnel.server)
-    assert page.one("gimlet_agent_backend_failures_total", **names) == 0
-    assert page.sum("gimlet_websocket_messages_total", direction="recv", type="metrics") >= 2
-    assert page.sum("gimlet_websocket_messages_total", direction="recv", type="unknown") == 0
-
-
-def test_an_agent_that_drains_says_so(workshop):
-    tunnel = workshop.tunnel()
+    assert tunnel.ask("POST", "/drop").status == 502
     with tunnel.wire() as wire:
         wire.send(tunnel.head("GET", "/hang"))
-        tunnel.backend.wait_seen()
+        tunnel.backend.wait_seen(6)
+        assert tunnel.get("/echo").status == 429
         tunnel.agent.signal(signal.SIGTERM)
-        names = {"service": "svc", "agent_id": tunnel.agent.subject}
-        # Lanes without a request have gone at once; the one that is left says so.
         wait_until(lambda: scrape(tunnel.server).one("gimlet_agent_draining", **names) == 1, "it drains")
         page = scrape(tunnel.server)
-        assert page.one("gimlet_agent_concurrent_requests", **names) == 1
-        assert page.sum("gimlet_websocket_messages_total", direction="recv", type="draining") >= 1
+    assert page.one("gimlet_agent_frames_received_total", **names, frame_type="start") >= 7
+    assert page.one("gimlet_agent_frames_received_total", **names, frame_type="data") == 4
+    assert page.one("gimlet_agent_frames_sent_total", **names, frame_type="start") == 4
+    assert page.one("gimlet_agent_frames_sent_total", **names, frame_type="data") >= 4
+    assert page.one("gimlet_agent_frames_sent_total", **names, frame_type="end") == 4
+    assert page.one("gimlet_agent_frames_sent_total", **names, frame_type="cancel") >= 2
+    assert page.one("gimlet_agent_concurrent_requests", **names) == 1
+    assert page.one("gimlet_agent_rate_limit_rejections_total", **names) >= 1
+    assert page.one("gimlet_agent_backend_failures_total", **names) == 1
+    assert page.one("gimlet_agent_websocket_write_errors_total", **names) == 0
+    assert page.sum("gimlet_websocket_messages_total", direction="recv", type="metrics") >= 1
+    assert page.sum("gimlet_websocket_messages_total", direction="recv", type="draining") >= 1
+    assert page.sum("gimlet_websocket_messages_total", direction="recv", type="unknown") == 0
     assert tunnel.agent.wait() == 0
 
 

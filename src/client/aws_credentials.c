@@ -25,7 +25,6 @@
 #define CONTAINER_NS 2000000000ull
 #define STS_NS       10000000000ull
 #define ROLE_MAX     256u
-#define ERROR_CODE   "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 __attribute__((format(printf, 3, 4))) static int say(char *why, int code, const char *format, ...)
 {
@@ -33,6 +32,9 @@ __attribute__((format(printf, 3, 4))) static int say(char *why, int code, const 
     va_start(args, format);
     (void)vsnprintf(why, GM_WEB_WHY_BYTES, format, args);
     va_end(args);
+    /* Some of it is a peer's, and it goes to a terminal. */
+    for (char *p = why; *p != '\0'; p++)
+        *p = (unsigned char)*p < 0x20 || *p == 0x7f ? ' ' : *p;
     return code;
 }
 
@@ -326,7 +328,7 @@ static int from_document(const struct gm_web_answer *answer, const char *url,
     const char *secret = json_string_value(json_object_get(document, "SecretAccessKey"));
     const char *token = json_string_value(json_object_get(document, "Token"));
     int rc;
-    if (access == NULL || secret == NULL)
+    if (access == NULL || secret == NULL || *access == '\0' || *secret == '\0')
         rc = say(why, -GM_E_PROTOCOL, "%.200s: the answer holds no credentials", url);
     else
         rc = put(out, access, secret, token, why);
@@ -485,10 +487,7 @@ static int from_sts_answer(const struct gm_web_answer *answer, struct gm_aws_cre
     }
     (void)element(answer->body, "Code", code, sizeof code);
     (void)element(answer->body, "Message", message, sizeof message);
-    for (char *p = message; *p != '\0'; p++)
-        *p = (unsigned char)*p < 0x20 || *p == 0x7f ? ' ' : *p;
-    return say(why, -GM_E_PROTOCOL, "AWS STS: status %u %s %s", answer->status,
-               strspn(code, ERROR_CODE) == strlen(code) ? code : "", message);
+    return say(why, -GM_E_PROTOCOL, "AWS STS: status %u %s %s", answer->status, code, message);
 }
 
 /* The form, signed by nothing but the token in it. */

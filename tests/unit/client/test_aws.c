@@ -307,12 +307,13 @@ Test(credentials, answers_that_are_none)
         {true, {"404 x"}, -GM_E_PROTOCOL},
         {true, {"200 x"}, -GM_E_PROTOCOL},
         {true, {"200 {\"AccessKeyId\":1}"}, -GM_E_PROTOCOL},
+        {true, {"200 {\"AccessKeyId\":\"a\",\"SecretAccessKey\":\"\"}"}, -GM_E_PROTOCOL},
         {false, {NULL}, -GM_E_NOT_FOUND},
         {false, {"403 x"}, -GM_E_NOT_FOUND},
         {false, {"200 "}, -GM_E_NOT_FOUND},
         {false, {"200 s", NULL}, -GM_E_CLOSED},
         {false, {"200 s", "404 x"}, -GM_E_NOT_FOUND},
-        {false, {"200 s", "200 role", "500 x"}, -GM_E_PROTOCOL},
+        {false, {"200 s", "200 role\033[m", "500 x"}, -GM_E_PROTOCOL},
         {false, {"200 s", "200 role", "200 {}"}, -GM_E_PROTOCOL},
     };
     for (size_t i = 0; i < LEN(cases); i++) {
@@ -323,6 +324,6 @@ Test(credentials, answers_that_are_none)
         char *environment[] = {cases[i].container ? full : NULL, NULL};
         int rc = find(environment, &fake, &got, why);
         cr_assert_eq(rc, cases[i].rc, "case %zu: %d %s", i, rc, why);
-        cr_assert(why[0] != '\0' && got.secret_key[0] == '\0');
+        cr_assert(why[0] != '\0' && got.secret_key[0] == '\0' && strchr(why, '\033') == NULL);
     }
 }

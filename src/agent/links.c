@@ -109,8 +109,10 @@ static void link_drains(struct gm_link *link)
 
 static void link_down(struct gm_link *link, enum gm_reason_code reason, const char *text)
 {
+    struct gm_agent_link *self = agent_link_of(link);
     (void)reason;
-    report_down(agent_link_of(link), text);
+    self->surplus = self->surplus || link->duplicate; /* 0.0.x says so by refusing it */
+    report_down(self, text);
 }
 
 static void link_closed(struct gm_link *link)

@@ -99,6 +99,7 @@ enum old_type { OLD_START = 1, OLD_DATA = 2, OLD_END = 3, OLD_CANCEL = 4 };
 #define OLD_CANCELLED  0x08u /* server: CANCEL has left */
 #define OLD_UPLOADING  0x10u /* server: DATA has left: counted in old->uploads */
 #define OLD_QUEUED     0x20u /* server: CANCEL is queued */
+#define OLD_EXPECTS    0x40u /* server: 100 is due as soon as START has left */
 #define OLD_ANSWERED   0x40u /* agent: START has left */
 #define OLD_TOLD       0x80u /* agent: and its DATA */
 

@@ -16,16 +16,20 @@ static struct gm_http_span span_of(const char *p, size_t len)
     return (struct gm_http_span){p, len};
 }
 
-static void write_fields(struct gm_http_out *out, struct gm_head_fields fields)
+/* All fields but Expect: a backend's 100 would be taken for its answer by a 0.0.x agent, so it is
+ * not asked for one. True: there was an Expect. */
+static bool write_fields(struct gm_http_out *out, struct gm_head_fields fields)
 {
     struct gm_head_field field;
+    bool expect = false;
     while (gm_head_next(&fields, &field)) {
-        /* A backend's 100 would be taken for its answer by a 0.0.x agent: it is not asked for. */
         if (gm_http_field_lookup(field.name, field.name_len) == GM_HTTP_ID_EXPECT)
-            continue;
-        gm_http_write_field(out, span_of(field.name, field.name_len),
-                            span_of(field.value, field.value_len));
+            expect = true;
+        else
+            gm_http_write_field(out, span_of(field.name, field.name_len),
+                                span_of(field.value, field.value_len));
     }
+    return expect;
 }
 
 static int finish_text(const struct gm_http_out *out)
@@ -64,7 +68,8 @@ int gm_old_request_text(const uint8_t *block, size_t len, char *out, size_t cap,
     gm_http_write_request_line(&text, method, span_of("", 0), span_of(head.target, head.target_len),
                                1);
     gm_http_write_field(&text, GM_HTTP_LIT("Host"), span_of(head.authority, head.authority_len));
-    write_fields(&text, head.fields);
+    bool expect = write_fields(&text, head.fields);
+    told->expects = expect && body && (head.flags & GM_HEAD_FLAG_HTTP10) == 0;
     if (told->chunked)
         gm_http_write_field(&text, GM_HTTP_LIT("Transfer-Encoding"), GM_HTTP_LIT("chunked"));
     else if (counted)
@@ -72,6 +77,18 @@ int gm_old_request_text(const uint8_t *block, size_t len, char *out, size_t cap,
     gm_http_write_field(&text, GM_HTTP_LIT("Connection"), GM_HTTP_LIT("close"));
     gm_http_write_end(&text);
     return finish_text(&text);
+}
+
+int gm_old_continue_block(uint8_t *out, size_t cap)
+{
+    static const char reason[] = "Continue";
+    struct gm_head_writer writer;
+    gm_head_write_response(&writer, out, cap,
+                           &(struct gm_head_response){.reason = reason,
+                                                      .reason_len = sizeof reason - 1,
+                                                      .status = 100,
+                                                      .content_length = GM_HEAD_LENGTH_UNKNOWN});
+    return finish_block(&writer);
 }
 
 int gm_old_trailers_text(const uint8_t *block, size_t len, char *out, size_t cap)
@@ -82,7 +99,7 @@ int gm_old_trailers_text(const uint8_t *block, size_t len, char *out, size_t cap
     struct gm_http_out text;
     gm_http_out_init(&text, out, cap);
     gm_http_write_raw(&text, GM_HTTP_LIT(GM_HTTP_CHUNK_LAST));
-    write_fields(&text, fields);
+    (void)write_fields(&text, fields);
     gm_http_write_end(&text);
     return finish_text(&text);
 }
@@ -185,7 +202,7 @@ int gm_old_response_text(const uint8_t *block, size_t len, char *out, size_t cap
     struct gm_http_out text;
     gm_http_out_init(&text, out, cap);
     gm_http_write_status_line(&text, 1, head.status, span_of(head.reason, head.reason_len));
-    write_fields(&text, head.fields);
+    (void)write_fields(&text, head.fields);
     if (head.content_length != GM_HEAD_LENGTH_UNKNOWN)
         gm_http_write_field_u64(&text, GM_HTTP_LIT("Content-Length"), head.content_length);
     gm_http_write_end(&text);

@@ -22,12 +22,16 @@ struct gm_old_request {
     bool chunked; /* server: the body goes out in chunks that this end frames */
     bool head;    /* HEAD: its answer has no body, whatever it announces */
     bool body;    /* agent: the head promises a body */
+    bool expects; /* server: the client may wait for a 100 before it sends the body */
 };
 
 /* Server: a request block as the text of a START. -GM_E_PROTOCOL: no block; -ENOTSUP: an upgrade,
  * for which a 0.0.x agent has no way back. */
 int gm_old_request_text(const uint8_t *block, size_t len, char *out, size_t cap,
                         struct gm_old_request *told) __attribute__((warn_unused_result));
+/* Server: the block of the 100 that nobody else will send: its backend is not asked for one. */
+int gm_old_continue_block(uint8_t *out, size_t cap) __attribute__((warn_unused_result));
+#define GM_OLD_CONTINUE_MAX 64u
 /* Server: trailers of a chunked body, with the last chunk in front and the empty line behind. */
 int gm_old_trailers_text(const uint8_t *block, size_t len, char *out, size_t cap)
     __attribute__((warn_unused_result));

@@ -60,10 +60,6 @@ static void end_in(struct gm_stream *stream)
 static void reset_in(struct gm_stream *stream, uint16_t reason)
 {
     struct gm_mux *mux = stream->mux;
-    if (stream->in >= GM_DIR_ENDED) {
-        mux_close_if_done(stream);
-        return;
-    }
     enum gm_stream_verdict verdict = gm_stream_step(stream, GM_STREAM_IN_RESET);
     mux->stats.resets_in++;
     mux_apply_reset(stream, reason, 0);
@@ -72,16 +68,30 @@ static void reset_in(struct gm_stream *stream, uint16_t reason)
     mux_close_if_done(stream);
 }
 
+/* The peer wants no more of what we send. */
+static void stop_in(struct gm_stream *stream, uint16_t reason)
+{
+    if (gm_stream_step(stream, GM_STREAM_IN_STOP) != GM_STREAM_ACCEPT)
+        return;
+    mux_schedule(stream); /* drops the body */
+    stream->mux->ops->on_stop(stream, reason);
+}
+
 /* Server: the answer is whole, and the agent reads no more of the request. */
 static void answered(struct gm_stream *stream)
 {
-    struct gm_mux *mux = stream->mux;
-    bool uploads = stream->out == GM_DIR_BODY && !detached(stream);
-    if (uploads && gm_stream_step(stream, GM_STREAM_IN_STOP) == GM_STREAM_ACCEPT) {
-        mux_schedule(stream); /* drops the body */
-        mux->ops->on_stop(stream, GM_REASON_NONE);
-    }
+    if (stream->out == GM_DIR_BODY)
+        stop_in(stream, GM_REASON_NONE);
     end_in(stream);
+}
+
+/* Agent: nobody wants the answer, or the request has been answered. */
+static void cancelled(struct gm_stream *stream)
+{
+    if (stream->in < GM_DIR_ENDED)
+        reset_in(stream, GM_REASON_CANCELLED);
+    else if (!is_hidden(stream))
+        stop_in(stream, GM_REASON_CANCELLED);
 }
 
 /* ---- START: the text of a head ---- */
@@ -277,7 +287,11 @@ static void refuse(struct gm_mux *mux, const uint8_t *id, uint8_t len)
 static void begin_request(struct gm_mux *mux, const uint8_t *id, uint8_t len)
 {
     struct gm_stream_begin begin = {GM_DIR_BODY, GM_DIR_HEAD, GM_MUX_OLD_SEND_WINDOW, mux->window};
-    struct gm_stream *stream = len == 0 ? NULL : mux_begin(mux, &begin);
+    if (len == 0) {
+        late(mux);
+        return;
+    }
+    struct gm_stream *stream = mux_begin(mux, &begin);
     if (stream == NULL) {
         refuse(mux, id, len);
         skip(mux);
@@ -328,7 +342,7 @@ static void begin_frame(struct gm_mux *mux)
         begin_data(mux, stream);
     } else if (type == OLD_CANCEL) {
         skip(mux);
-        reset_in(stream, GM_REASON_CANCELLED);
+        cancelled(stream);
     } else if (stream->in >= GM_DIR_ENDED ||
                (type == OLD_START && (!server || stream->in != GM_DIR_HEAD))) {
         late(mux);

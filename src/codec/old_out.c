@@ -1,10 +1,10 @@
 /* 0.0.x, outbound: owner's calls made wire-ready, and the pull, one frame at a time. Owner: the
  * link's ring.
  *
- * Order: CANCELs, refusals, control of streams, heads, DATA in turns. Each step puts one frame into
- * the batch and says so. A server frames the body itself: DATA of a body without length carries
- * chunks, since the agent passes bytes on as they are. Callbacks come after the stream's own state
- * and lists are settled, since they may queue more on any stream. */
+ * Order: control of streams (which may end in a CANCEL), CANCELs, refusals, heads, DATA in turns.
+ * Each step puts one frame into the batch and says so. A server frames the body itself: DATA of a
+ * body without length carries chunks, since the agent passes bytes on as they are. Callbacks come
+ * after the stream's own state and lists are settled, since they may queue more on any stream. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -46,7 +46,8 @@ int mux_old_open(struct gm_mux *mux, const struct gm_mux_open *open, struct gm_s
     gm_slice_put(open->head);
     struct old_side *side = old_side_of(stream);
     side->flags &= OLD_QUEUED;
-    side->flags |= (uint8_t)((told.head ? OLD_HEAD_ONLY : 0u) | (told.chunked ? OLD_CHUNKED : 0u));
+    side->flags |= (uint8_t)((told.head ? OLD_HEAD_ONLY : 0u) | (told.chunked ? OLD_CHUNKED : 0u) |
+                             (told.expects ? OLD_EXPECTS : 0u));
     stream->user = open->user;
     stream->head_bytes = old_put_header(buf->data, stream, OLD_START) + (uint32_t)got;
     int error =
@@ -255,21 +256,24 @@ static bool put_error(struct pull *pull, struct gm_stream *stream)
 
 static bool put_agent_control(struct pull *pull, struct gm_stream *stream, uint16_t pending)
 {
+    /* After CANCEL the server knows of no such request. */
+    bool known = stream->in != GM_DIR_RESET && (stream->flags & GM_STREAM_STOP_RECEIVED) == 0;
     if ((pending & GM_STREAM_PENDING_RESET) != 0) {
-        if (put_error(pull, stream)) {
+        if (known && put_error(pull, stream)) {
             mux_pend(stream, GM_STREAM_PENDING_RESET);
             return true;
         }
         enum gm_stream_verdict verdict = gm_stream_step(stream, GM_STREAM_SENT_RESET);
         GM_ASSERT(verdict == GM_STREAM_ACCEPT);
         pull->mux->stats.resets_out++;
-        return true;
+        return known;
     }
     if ((pending & GM_STREAM_PENDING_END) == 0)
         return false; /* STOP: nobody can be told */
-    put_frame(pull, stream, OLD_END, "");
+    if (known)
+        put_frame(pull, stream, OLD_END, "");
     mux_sent_end(stream);
-    return true;
+    return known;
 }
 
 static bool pull_control(struct pull *pull)
@@ -291,6 +295,20 @@ static bool pull_control(struct pull *pull)
 
 /* ---- Heads ---- */
 
+/* Server: the client may begin its body. */
+static void say_continue(struct gm_stream *stream)
+{
+    struct gm_mux *mux = stream->mux;
+    old_side_of(stream)->flags &= (uint8_t)~OLD_EXPECTS;
+    struct gm_buf *buf = mux->ops->gather(mux, GM_OLD_CONTINUE_MAX);
+    if (buf == NULL)
+        return; /* it will not wait for ever */
+    int len = gm_old_continue_block(buf->data, buf->size);
+    if (len > 0 && gm_stream_step(stream, GM_STREAM_IN_INTERIM) == GM_STREAM_ACCEPT)
+        mux->ops->on_head(stream, (gm_slice){buf->data, (uint32_t)len, buf}, false);
+    gm_buf_put(buf);
+}
+
 static bool pull_heads(struct pull *pull)
 {
     struct gm_mux *mux = pull->mux;
@@ -304,6 +322,8 @@ static bool pull_heads(struct pull *pull)
         old_side_of(stream)->flags |= OLD_ANSWERED;
     count(mux);
     mux_heads_left(stream);
+    if (mux->role == GM_MUX_SERVER && (old_side_of(stream)->flags & OLD_EXPECTS) != 0)
+        say_continue(stream);
     mux_close_if_done(stream);
     return true;
 }
@@ -431,6 +451,6 @@ void mux_old_pull(struct gm_mux *mux, struct gm_batch *batch)
     GM_ASSERT(batch->cork_max - batch->cork_used >= GM_MUX_OLD_CORK);
     if ((mux->flags & MUX_GREET_SENT) == 0)
         return;
-    (void)(pull_cancels(&pull) || pull_refusals(&pull) || pull_control(&pull) ||
+    (void)(pull_control(&pull) || pull_cancels(&pull) || pull_refusals(&pull) ||
            pull_heads(&pull) || pull_turns(&pull));
 }

@@ -88,6 +88,9 @@ void link_old_kick(struct gm_link *link);
 void link_old_flush(struct gm_link *link);
 /* A stream's window is full, and nothing is read. False for a native link. */
 bool link_old_paused(const struct gm_link *link);
+/* The peer has ended its direction. True: what came before is still to be read, then the link ends.
+ */
+bool link_old_ends(struct gm_link *link);
 void link_old_pong(struct gm_link *link, const struct gm_ws_event *event);
 uint64_t link_old_pong_ns(const struct gm_link *link);
 void link_old_drain(struct gm_link *link);

@@ -615,6 +615,8 @@ static void link_recv(struct gm_conn *conn, gm_slice slice)
 
 static void link_recv_end(struct gm_conn *conn, int error)
 {
+    if (error == 0 && link_old_ends(link_of_conn(conn)))
+        return;
     link_lost(link_of_conn(conn), error <= -GM_E_TLS ? gm_error_text(error)
                                   : error < 0        ? "the connection broke"
                                                      : "the peer closed the connection");

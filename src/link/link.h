@@ -125,7 +125,8 @@ struct gm_link_dial {
 int gm_link_dial(struct gm_ring *ring, struct gm_link *link, const struct gm_link_dial *dial,
                  const struct gm_link_config *config) GM_WARN_UNUSED;
 
-/* Server, a peer of 0.0.x: its hello, once it is clear that it may stay; */
+/* Server, a peer of 0.0.x: its hello, once it is clear that it may stay: it is up then, and will
+ * say when it is ready; */
 void gm_link_old_greet(struct gm_link *link);
 /* or the answer that its subject has a link that lives, and the end; */
 void gm_link_old_refuse(struct gm_link *link);

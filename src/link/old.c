@@ -18,8 +18,11 @@
 
 /* Requests that were on their way when an agent of ours said that it drains come within so long. */
 #define OLD_GRACE_NS 1000000000ull
-/* An agent of 0.0.x that waits for its backend reads nothing, but sends figures every 10 s. */
-#define OLD_STUCK_NS 12000000000ull
+/* Ends of 0.0.x that wait for one stream read nothing, not even a ping. An agent whose backend takes
+ * no upload still sends figures every 10 s; a server whose client takes no answer, a ping every
+ * 30 s. */
+#define OLD_AGENT_STUCK_NS  12000000000ull
+#define OLD_SERVER_STUCK_NS 60000000000ull
 
 #define DUPLICATE_TEXT "Cannot create multiple connections"
 
@@ -35,7 +38,8 @@ struct link_old {
     uint32_t text_len;
     uint32_t piece_left;
     uint8_t piece_marks;
-    bool paused, proving, greeted;
+    bool paused, proving;
+    bool ended; /* the peer has ended its direction, behind what is in `input` */
     char agent_id[GM_LINK_NAME_MAX], service[GM_LINK_NAME_MAX];
 };
 
@@ -104,6 +108,7 @@ void link_old_down(struct gm_link *link)
         return;
     gm_chain_clear(&old->input, gm_ring_segs(old_ring(link)));
     old->piece_left = 0;
+    old->paused = false;
     gm_ring_unhold(&old->holder);
     gm_task_cancel(&old->resume);
     gm_timer_cancel(&old->grace);
@@ -162,14 +167,26 @@ static void old_say_document(struct gm_link *link, json_t *document)
         (void)link_old_text(link, text, len);
 }
 
+static void old_up(struct gm_link *link)
+{
+    gm_mux_set_peer(&link->mux,
+                    &(struct gm_mux_peer){.window = GM_MUX_OLD_SEND_WINDOW,
+                                          .stream_limit = (uint16_t)link->ready.stream_limit});
+    gm_mux_old_up(&link->mux);
+    link_rise(link);
+}
+
 void gm_link_old_greet(struct gm_link *link)
 {
     struct link_old *old = link->old;
-    if (old->greeted || link->state != LINK_GREETING)
+    if (link->state != LINK_GREETING)
         return;
-    old->greeted = true;
     old_say_document(link, json_pack("{s:s,s:s,s:s}", "server_id", link->hello.server_id,
                                      "agent_id", old->agent_id, "service_name", old->service));
+    link->ready.stream_limit = link->hello.stream_limit;
+    link->ready.window = GM_MUX_OLD_SEND_WINDOW;
+    link->ready.not_ready = true; /* it is to say when it is */
+    old_up(link);
 }
 
 void gm_link_old_refuse(struct gm_link *link)
@@ -186,32 +203,17 @@ void gm_link_old_refuse(struct gm_link *link)
 
 /* ---- TEXT, inbound ---- */
 
-static void old_up(struct gm_link *link)
+/* Agent: the server's id, which is chosen by its owner, as an instance, which stands in headers. */
+static void old_instance(struct gm_link *link)
 {
-    gm_mux_set_peer(&link->mux,
-                    &(struct gm_mux_peer){.window = GM_MUX_OLD_SEND_WINDOW,
-                                          .stream_limit = (uint16_t)link->ready.stream_limit});
-    gm_mux_old_up(&link->mux);
-    link_rise(link);
-}
-
-/* Server: what an agent says. */
-static void old_told_by_agent(struct gm_link *link, const char *type, const char *json, size_t len)
-{
-    bool ready = strcmp(type, "ready") == 0,
-         waits = strcmp(type, "metrics") == 0 || strcmp(type, "not_ready") == 0;
-    if (link->state == LINK_GREETING && link->old->greeted && (ready || waits)) {
-        link->ready.not_ready = !ready;
-        link->ready.stream_limit = link->hello.stream_limit;
-        link->ready.window = GM_MUX_OLD_SEND_WINDOW;
-        old_up(link);
-        if (ready)
-            return; /* that was on_up */
+    char *out = link->hello.instance;
+    size_t len = 0;
+    for (const char *p = link->hello.server_id; *p != '\0' && len < GM_LINK_INSTANCE_MAX - 1; p++) {
+        bool plain = (*p >= '0' && *p <= '9') || (*p >= 'a' && *p <= 'z') ||
+                     (*p >= 'A' && *p <= 'Z') || *p == '-';
+        out[len++] = plain ? *p : '_';
     }
-    if (link->state != LINK_UP)
-        return;
-    if (link->ops->on_note != NULL)
-        link->ops->on_note(link, json, len);
+    out[len] = '\0';
 }
 
 /* Agent: the server's first message decides. */
@@ -222,8 +224,11 @@ static void old_told_first(struct gm_link *link, const json_t *document)
     char text[128];
     if (server != NULL)
         (void)snprintf(link->hello.server_id, sizeof link->hello.server_id, "%s", server);
+    old_instance(link);
+    link->hello.lanes = 1;
     if (error != NULL) {
-        link->duplicate = strstr(error, DUPLICATE_TEXT) != NULL;
+        link->duplicate = server != NULL && strstr(error, DUPLICATE_TEXT) != NULL;
+        link->hello.lane = 1; /* one more than it wants */
         (void)snprintf(text, sizeof text, "the server says: %.100s", error);
         gm_link_end(link, GM_REASON_NONE, GM_WS_CLOSE_NORMAL, text);
         return;
@@ -231,7 +236,6 @@ static void old_told_first(struct gm_link *link, const json_t *document)
     if (server == NULL)
         return; /* not a hello: the greeting's deadline decides */
     link->hello.lane = 0;
-    link->hello.lanes = 1;
     link->hello.stream_limit = link->ready.stream_limit;
     if (!link->ready.not_ready)
         old_say(link, "{\"type\":\"ready\",\"state\":\"ready\"}");
@@ -242,13 +246,10 @@ static void old_told(struct gm_link *link, const char *json, size_t len)
 {
     json_t *document = json_loadb(json, len, 0, NULL);
     const char *type = json_string_value(json_object_get(document, "type"));
-    if (link->role == GM_MUX_SERVER) {
-        if (type != NULL)
-            old_told_by_agent(link, type, json, len);
-    } else if (link->state == LINK_GREETING) {
+    if (link->role == GM_MUX_AGENT && link->state == LINK_GREETING) {
         old_told_first(link, document);
-    } else if (type != NULL && link->ops->on_note != NULL) {
-        link->ops->on_note(link, json, len); /* advice */
+    } else if (type != NULL && link->state == LINK_UP && link->ops->on_note != NULL) {
+        link->ops->on_note(link, json, len);
     }
     json_decref(document);
 }
@@ -364,7 +365,18 @@ static void old_run(struct gm_link *link)
         gm_ring_hold(ring, &old->holder);
     else
         gm_ring_unhold(&old->holder);
-    gm_conn_kick(&link->conn);
+    if (old->ended && !blocked)
+        link_lost(link, "the peer closed the connection");
+    else
+        gm_conn_kick(&link->conn);
+}
+
+bool link_old_ends(struct gm_link *link)
+{
+    if (!link_old_paused(link))
+        return false;
+    link->old->ended = true;
+    return true;
 }
 
 void link_old_recv(struct gm_link *link, gm_slice slice)
@@ -435,7 +447,9 @@ void link_old_pong(struct gm_link *link, const struct gm_ws_event *event)
 
 uint64_t link_old_pong_ns(const struct gm_link *link)
 {
-    return gm_mux_old_uploading(&link->mux) ? OLD_STUCK_NS : GM_LINK_PONG_NS;
+    if (link->role == GM_MUX_AGENT)
+        return OLD_SERVER_STUCK_NS;
+    return gm_mux_old_uploading(&link->mux) ? OLD_AGENT_STUCK_NS : GM_LINK_PONG_NS;
 }
 
 static void old_proved(struct gm_link *link)
@@ -451,10 +465,8 @@ void gm_link_old_prove(struct gm_link *link)
     old->proving = true;
     if (old->paused)
         old_proved(link); /* we are the ones who do not listen */
-    else if (link->state == LINK_UP)
-        link_ask(link);
     else
-        link_control(link, GM_WS_PING, NULL, 0); /* its greeting's deadline judges it */
+        link_ask(link);
 }
 
 void link_old_drain(struct gm_link *link)

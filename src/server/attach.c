@@ -275,7 +275,8 @@ static void card_state(struct gm_server_link *self)
 static void link_up(struct gm_link *link)
 {
     struct gm_server_link *self = server_link_of(link);
-    gm_metrics_count(&self->ctx->metrics, GM_METRICS_RECV_READY);
+    if (!gm_link_is_old(link)) /* that one says it by a note */
+        gm_metrics_count(&self->ctx->metrics, GM_METRICS_RECV_READY);
     if (self->lane >= self->ctx->shared->lane_count)
         return; /* surplus: the agent closes it */
     struct gm_card *card = gm_card_new(self->ctx->registry);
@@ -291,6 +292,7 @@ static void link_up(struct gm_link *link)
                              ? link->ready.stream_limit
                              : link->hello.stream_limit;
     card->request_window = link->ready.window;
+    card->old = gm_link_is_old(link);
     card->request_limit = link->ready.request_limit;
     atomic_store_explicit(&card->expires_s, self->expires_s, memory_order_relaxed);
     self->card = card;

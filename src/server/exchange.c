@@ -319,7 +319,8 @@ struct gm_exchange *gm_exchange_start(struct gm_client *client,
         return NULL;
     }
     struct gm_card *card =
-        gm_registry_pick(ctx->registry, request->service, request->service_len, NULL);
+        gm_registry_pick(ctx->registry, request->service, request->service_len, NULL,
+                         request->head->framing.upgrade != GM_HTTP_UPGRADE_NONE);
     struct gm_exchange *exchange = card == NULL ? NULL : exchange_take(ctx);
     if (exchange == NULL) {
         place_give(ctx->shared);
@@ -355,8 +356,8 @@ bool gm_exchange_retry(struct gm_exchange *exchange, uint16_t reason, uint8_t fl
     if ((flags & GM_PORT_UNTOUCHED) == 0 && !elsewhere)
         return false;
     struct gm_card *old = exchange->card;
-    struct gm_card *card =
-        gm_registry_pick(ctx->registry, exchange->service, exchange->service_len, old);
+    struct gm_card *card = gm_registry_pick(ctx->registry, exchange->service, exchange->service_len,
+                                            old, exchange->upgrade);
     if (card == NULL || exchange->replay.bytes > card->request_window)
         return false;
     gm_counter_add(GM_COUNTER_RETRIES, 1);

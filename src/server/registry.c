@@ -245,6 +245,7 @@ struct want {
     enum gm_card_state state;
     const struct gm_card *except; /* a first attempt failed on it; NULL: none did */
     bool other_agent;             /* leave out its whole agent, too */
+    bool upgrade;                 /* leave out what carries none */
 };
 
 static bool card_usable(const struct gm_card *card, const struct want *want)
@@ -252,7 +253,7 @@ static bool card_usable(const struct gm_card *card, const struct want *want)
     bool excluded =
         want->except != NULL &&
         (card == want->except || (want->other_agent && card->agent == want->except->agent));
-    return !excluded && card_load(card) < card->stream_limit &&
+    return !excluded && !(want->upgrade && card->old) && card_load(card) < card->stream_limit &&
            atomic_load_explicit(&card->state, memory_order_relaxed) == (uint32_t)want->state;
 }
 
@@ -309,17 +310,18 @@ static struct gm_card *service_pick(const struct service *service, uint32_t turn
 }
 
 struct gm_card *gm_registry_pick(struct gm_registry *registry, const char *name, size_t len,
-                                 const struct gm_card *except)
+                                 const struct gm_card *except, bool upgrade)
 {
     struct service *service = service_find(registry, name, len);
     if (service == NULL)
         return NULL;
     /* In order of preference. A link that is asked for a sign of life nearly always gives it a
      * round trip later: a request had better wait for that than be refused. */
-    const struct want wants[] = {{GM_CARD_READY, except, true},
-                                 {GM_CARD_READY, except, false},
-                                 {GM_CARD_SILENT, except, true},
-                                 {GM_CARD_SILENT, except, false}};
+    const struct want wants[] = {{GM_CARD_READY, except, true, upgrade},
+                                 {GM_CARD_READY, except, false, upgrade},
+                                 {GM_CARD_SILENT, except, true, upgrade},
+                                 {GM_CARD_SILENT, except, false, upgrade},
+                                 {GM_CARD_READY, except, true, false}};
     uint32_t turn = service->turn++;
     for (unsigned i = 0; i < sizeof wants / sizeof wants[0]; i++) {
         struct gm_card *card = service_pick(service, turn, &wants[i]);

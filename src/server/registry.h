@@ -40,6 +40,7 @@ struct gm_card {
                        balance only */
     uint32_t link_index, link_generation; /* on ring `ring` */
     uint32_t lane, stream_limit;
+    bool old; /* of 0.0.x: it carries no upgrades */
     uint32_t request_limit; /* of the agent process, over all its links and servers; 0: not said */
     uint16_t ring;
     uint32_t
@@ -78,10 +79,10 @@ void gm_card_withdraw(struct gm_registry *registry, struct gm_card *card);
 /* The link for a request: of the agent with the least outstanding requests, the link of this ring
  * while it is not clearly busier than the agent's others. Agents that are equally busy take turns,
  * those with a link of this ring first. `except` (may be NULL) is left out, its whole agent if
- * there is another: a first attempt failed on it. NULL: none. The card is borrowed until the turn's
- * end. */
+ * there is another: a first attempt failed on it. An `upgrade` goes to a link that carries it,
+ * unless there is none. NULL: none. The card is borrowed until the turn's end. */
 struct gm_card *gm_registry_pick(struct gm_registry *registry, const char *service, size_t len,
-                                 const struct gm_card *except);
+                                 const struct gm_card *except, bool upgrade);
 /* A request is given to the link, and ends. Between the two the card stays valid. */
 void gm_card_begin(struct gm_card *card);
 void gm_card_end(struct gm_card *card);

@@ -47,7 +47,7 @@ void gm_rivals_left(struct gm_server_link *self)
 {
     uint32_t from = 0;
     struct gm_server_link *next = self->waiting ? NULL : find(self, &from, true);
-    if (next == NULL)
+    if (next == NULL || self->ctx->phase == GM_SERVER_DRAINING)
         return;
     next->waiting = false;
     gm_link_old_greet(&next->link);

@@ -9,6 +9,7 @@ import queue
 import socket
 import struct
 import threading
+import time
 
 START, DATA, END, CANCEL = 1, 2, 3, 4
 QUEUE_FRAMES = 100
@@ -108,6 +109,13 @@ class WebSocket:
         assert kind == 1, (kind, data[:100])
         return json.loads(data)
 
+    def next_text_of(self, kind: str) -> dict:
+        """The next TEXT of that type; others are of no interest."""
+        while True:
+            document = self.next_text()
+            if document.get("type") == kind:
+                return document
+
     def next_frame(self):
         """The next BINARY message: (type, id, payload). TEXT is skipped."""
         while True:
@@ -127,13 +135,15 @@ class WebSocket:
 class OldAgent(WebSocket):
     """Joins a server as an agent of 0.0.x does. `hello` is the server's first message, or its error."""
 
-    def __init__(self, port: int, token: str, ready: bool = True, timeout: float = 20.0, receive_buffer=None):
+    def __init__(self, port: int, token: str, ready: bool = True, timeout: float = 20.0, receive_buffer=None, context=None):
         sock = socket.socket()
         if receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.settimeout(timeout)
         sock.connect(("127.0.0.1", port))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if context:
+            sock = context.wrap_socket(sock, server_hostname="127.0.0.1")
         super().__init__(sock, client=True)
         key = base64.b64encode(os.urandom(16)).decode()
         sock.sendall((f"GET /agent HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: Go-http-client/1.1\r\n"
@@ -147,12 +157,14 @@ class OldAgent(WebSocket):
         self.hello = self.next_text()
         if ready and "error" not in self.hello:
             self.text({"type": "ready", "state": "ready"})
+            self.heard()
 
     def heard(self):
         """What the agent has said is known to the server: a ping behind it has been answered."""
         self.message(b"heard?", opcode=9)
-        while self.receive(controls=True) != (10, b"heard?"):
-            pass
+        while (got := self.receive(controls=True)) != (10, b"heard?"):
+            if got[0] == 9:
+                self.message(got[1], opcode=10)
 
     def request(self):
         """The next request, whole: (id, head, body). CANCELs of earlier ones are skipped."""
@@ -269,6 +281,14 @@ class Pipe(threading.Thread):
         except OSError:
             pass
 
+    def drain(self):
+        """Leaves as 0.0.x does: says so, and goes when nothing is under way."""
+        self.agent.text({"type": "draining", "state": "draining"})
+        time.sleep(0.5)
+        while self.requests:
+            time.sleep(0.05)
+        self.stop()
+
     def stop(self):
         self.agent.sock.shutdown(socket.SHUT_RDWR)
         self.join(10)
@@ -315,7 +335,7 @@ class OldLink(WebSocket):
 
     def answer(self, ident: str, cancel: bool = True):
         """A whole answer: (head, body, error)."""
-        head, body = None, b""
+        head, body = None, bytearray()
         while True:
             kind, got, payload = self.next_frame()
             if got != ident:
@@ -328,7 +348,7 @@ class OldLink(WebSocket):
             elif kind == END:
                 if cancel:
                     self.message(frame(CANCEL, ident))
-                return head, body, payload.decode()
+                return head, bytes(body), payload.decode()
 
 
 class OldServer:

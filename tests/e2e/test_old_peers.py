@@ -2,6 +2,7 @@
 import hashlib
 import itertools
 import json
+import signal
 import threading
 import time
 import uuid
@@ -10,7 +11,8 @@ import pytest
 
 from lib.backend import pattern
 from lib.settings import PATIENCE, wait_until
-from lib.tunnel import Tunnel
+from lib.tls import client_context, world
+from lib.tunnel import Server, Tunnel
 from lib.wire import Truncated, chunked
 from old_peer import CANCEL, DATA, END, START, Closed, OldAgent, OldServer, Pipe, frame
 
@@ -21,7 +23,6 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="module")
 def server(run_dir, keys):
-    from lib.tunnel import Server
     server = Server(run_dir, keys)
     yield server
     assert server.stop() == 0
@@ -144,6 +145,18 @@ def test_frames_that_mean_nothing(fleet):
         assert wire.answer().body == b"again"
 
 
+def test_expect_is_answered_by_the_server(fleet):
+    """The pipe's agent would take a backend's 100 for the answer: it is not asked for, and the client need not wait."""
+    agent = fleet.agent()
+    with fleet.send("PUT", "/", "Expect: 100-continue", "Content-Length: 4") as wire:
+        assert wire.head().status == 100
+        wire.send(b"body")
+        ident, head, body = agent.request()
+        assert b"xpect" not in head and body == b"body"
+        agent.respond(ident, OK, b"hello")
+        assert wire.answer().status == 200
+
+
 def test_a_chunked_upload_is_framed_for_the_pipe(fleet):
     agent = fleet.agent()
     with fleet.send("POST", "/up", "Transfer-Encoding: chunked", "Trailer: X-Sum",
@@ -218,9 +231,11 @@ def test_ready_and_draining(fleet):
         with fleet.send("GET", "/") as wire:
             return wire.answer().status
 
+    fleet.server.wait_agents(fleet.service)  # it is there
     assert status() == 503
+    agent.text({"type": "not_ready", "state": "not_ready"})
     agent.text({"type": "ready", "state": "ready"})
-    fleet.server.wait_agents(fleet.service)
+    agent.heard()
     wire = fleet.send("GET", "/")
     ident, _, _ = agent.request()
     agent.text({"type": "draining", "state": "draining"})
@@ -256,11 +271,27 @@ def test_a_silent_one_is_replaced(fleet):
     began = time.monotonic()
     second = fleet.agent(wait=False)
     assert "error" not in second.hello and time.monotonic() - began < 10
-    second.heard()
     with fleet.send("GET", "/") as wire:
         ident, _, _ = second.request()
         second.respond(ident, OK, b"hello")
         assert wire.answer().body == b"hello"
+
+
+def test_over_tls(workshop, keys):
+    """What a slow reader leaves unread stays with the agent, under TLS too."""
+    server = workshop.server(secure=world().server)
+    agent = OldAgent(server.port, keys.agent("svc", "old"), timeout=PATIENCE, context=client_context(world().root.certificate))
+    server.wait_agents("svc")
+    tunnel = Tunnel(server, None, "svc")
+    with tunnel.wire(receive_buffer=4096) as wire:
+        wire.send(tunnel.head("GET", "/"))
+        ident, _, _ = agent.request()
+        feeder = threading.Thread(target=agent.respond, args=(ident, "HTTP/1.1 200 OK\r\n\r\n", *[pattern(65536)] * 100))
+        feeder.start()
+        wait_until(lambda: server.counter("link_pauses") > 0, "the link waits for the reader")
+        assert wire.answer().body == pattern(65536) * 100
+        feeder.join(PATIENCE)
+    agent.close()
 
 
 # --- Their agents with a backend behind them ---
@@ -287,18 +318,19 @@ def test_a_slow_reader_pauses_its_link_and_no_other(fleet, workshop, server):
     fleet.pipe(backend)
     before = server.counter("link_pauses")
     slow = fleet.tunnel.wire(receive_buffer=4096)
-    slow.send(fleet.tunnel.head("GET", "/body?n=30000000"))
+    slow.send(fleet.tunnel.head("GET", "/body?n=10000000"))
     wait_until(lambda: server.counter("link_pauses") > before, "the link waits for the reader")
     other = Fleet(server, fleet.keys)
     other.pipe(backend)
     assert other.tunnel.get("/body?n=100000").status == 200
     other.close()
     answer = slow.answer()
-    assert answer.body == pattern(30_000_000)
+    assert answer.body == pattern(10_000_000)
     slow.close()
     assert fleet.tunnel.get("/body?n=1000").status == 200
 
 
+@pytest.mark.slow
 def test_an_echo_of_megabytes_does_not_lock_the_link(fleet, workshop):
     """Both directions at once, far beyond every queue on the way; then the link serves on."""
     backend = workshop.backend()
@@ -319,3 +351,179 @@ def test_an_echo_of_megabytes_does_not_lock_the_link(fleet, workshop):
     assert len(answer.body) == size
     wire.close()
     assert fleet.tunnel.get("/body?n=1000").status == 200
+
+
+# --- Our agent, their server ---
+
+
+@pytest.fixture
+def old_server():
+    server = OldServer(timeout=PATIENCE)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def meet(workshop, old_server, request):
+    """An agent of ours that has joined: (agent, its link, its backend)."""
+    def met(*flags, target=None):
+        backend = workshop.backend()
+        agent = workshop.agent(old_server.url, {"svc": target or backend.url}, *flags, wait=False)
+        link = old_server.accept()
+        assert link.field("Authorization").startswith("Bearer ")
+        assert link.greet()["state"] == "ready"
+        return agent, link, backend
+    return met
+
+
+def get(path: str, *fields: str, method: str = "GET") -> str:
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: test.example", *fields, "", ""])
+
+
+def test_our_agent_serves_an_old_server(meet):
+    _, link, backend = meet()
+    link.start("1", get("/echo?x", "X-B: 2", "Connection: keep-alive", "Expect: 100-continue"))
+    head, body, error = link.answer("1")
+    assert head.startswith("HTTP/1.1 200 OK\r\n") and head.endswith("\r\n\r\n") and error == ""
+    assert f"content-length: {len(body)}\r\n" in head.lower() and "transfer-encoding" not in head.lower()
+    seen = backend.last()
+    assert (seen.target, seen.get("Host"), seen.get("X-B"), seen.coding) == ("/echo?x", "test.example", "2", "none")
+    assert not {"expect", "connection"} & {*seen.names}
+    ident = str(uuid.uuid4())
+    link.start(ident, get("/chunks?n=3"), end=True)
+    head, body, error = link.answer(ident)
+    assert "content-length" not in head.lower() and "transfer-encoding" not in head.lower() and body and error == ""
+
+
+def test_bodies_for_our_agent(meet):
+    """Counted, and stripped of their chunks as a 0.0.x server strips them; HEAD; and many at a time."""
+    _, link, backend = meet()
+    link.start("1", get("/echo", "Content-Length: 70000", method="POST"), pattern(65536), pattern(70000)[65536:])
+    assert json.loads(link.answer("1")[1])["sha256"] == hashlib.sha256(pattern(70000)).hexdigest()
+    link.start("2", get("/echo", method="POST"), b"one", b"two")
+    assert json.loads(link.answer("2")[1])["length"] == 6 and backend.last().coding == "chunked"
+    link.start("3", get("/body?n=100000", method="HEAD"))
+    head, body, error = link.answer("3")
+    assert "content-length: 100000\r\n" in head.lower() and body == b"" and error == ""
+    for n in range(20):
+        link.start(f"many-{n}", get(f"/body?n={n * 1000}"))
+    sizes = {}
+    ended = set()
+    while len(ended) < 20:
+        kind, ident, payload = link.next_frame()
+        if kind == DATA:
+            sizes[ident] = sizes.get(ident, 0) + len(payload)
+        elif kind == END:
+            ended.add(ident)
+            link.message(frame(CANCEL, ident))
+    assert sizes == {f"many-{n}": n * 1000 for n in range(1, 20)}
+
+
+def test_errors_of_our_agent(meet):
+    agent, link, backend = meet("--max-concurrent-requests", "1")
+    link.start("1", get("/hang"))
+    backend.wait_seen()
+    link.start("2", get("/"))
+    head, body, error = link.answer("2")
+    assert head.startswith("HTTP/1.1 429 ") and body == b"Agent concurrent request limit reached (1)" and error == ""
+    link.message(frame(CANCEL, "1"))
+    assert backend.last().gone.wait(PATIENCE)
+    for junk in (b"\x01\xff\xff\xff\xfb", b"\x02", frame(9, "1"), frame(DATA, "no", b"x"), frame(CANCEL, "no")):
+        link.message(junk)
+    link.text({"type": "token_expired", "message": "soon"})
+    link.start("3", get("/a b"))
+    assert link.answer("3")[0].startswith("HTTP/1.1 400 ")
+    link.start("4", get("/", "Connection: Upgrade", "Upgrade: websocket"))
+    assert link.answer("4")[0].startswith("HTTP/1.1 501 ")
+    link.start("5", get("/cut?coding=length"))
+    head, body, error = link.answer("5")
+    assert error != ""
+    backend.close()
+    link.start("6", get("/"))
+    head, body, error = link.answer("6")
+    assert head is None and "backend" in error
+    agent.check_alive()
+
+
+def test_our_agent_drains(meet):
+    agent, link, backend = meet()
+    link.start("1", get("/slow?s=1"))
+    backend.wait_seen()
+    agent.signal(signal.SIGTERM)
+    assert link.next_text_of("draining")["state"] == "draining"
+    link.start("2", get("/echo"))  # was on its way
+    answers = {}
+    while len(answers) < 2:
+        kind, ident, payload = link.next_frame()
+        if kind == END:
+            answers[ident] = payload
+            link.message(frame(CANCEL, ident))
+    assert answers == {"1": b"", "2": b""}
+    assert agent.wait() == 0
+
+
+def test_a_duplicate_is_no_error(workshop, old_server):
+    backend = workshop.backend()
+    agent = workshop.agent(old_server.url, {"svc": backend.url}, wait=False)
+    old_server.accept().refuse_duplicate()
+    link = old_server.accept()
+    link.greet()
+    link.start("1", get("/echo"))
+    assert link.answer("1")[0].startswith("HTTP/1.1 200 ")
+    assert not [line for line in agent.log() if line.get("level") in ("warn", "error")]
+
+
+def test_both_ways_at_once_through_our_agent(meet):
+    """A 0.0.x server reads nothing while one request is behind; ours reads on."""
+    _, link, _ = meet()
+    size = 16 << 20
+
+    def upload():
+        link.start("1", get("/duplex", f"Content-Length: {size}", method="POST"), *[pattern(65536)] * (size >> 16))
+
+    thread = threading.Thread(target=upload, daemon=True)
+    thread.start()
+    head, body, error = link.answer("1", cancel=False)
+    thread.join(PATIENCE)
+    assert len(body) == size and error == ""
+
+
+# --- A mixed fleet ---
+
+
+@pytest.mark.slow
+def test_a_mixed_fleet_is_restarted_without_an_error(fleet, workshop, server):
+    """Agents of both kinds serve one service; each is replaced in turn, under load."""
+    backend = workshop.backend()
+    statuses, stop = [], threading.Event()
+    ours = workshop.agent(server, {fleet.service: backend.url})
+    theirs = fleet.pipe(backend)
+
+    def load():
+        with fleet.tunnel.wire() as wire:
+            while not stop.is_set():
+                statuses.append(wire.send(fleet.tunnel.head("GET", "/body?n=20000")).answer().status)
+
+    clients = [threading.Thread(target=load, daemon=True) for _ in range(4)]
+    for client in clients:
+        client.start()
+
+    def enough():
+        count = len(statuses)
+        wait_until(lambda: len(statuses) >= count + 100, "requests are served")
+
+    for number in range(2):
+        enough()
+        second = fleet.pipe(backend, subject=f"{fleet.service}-{number}")
+        theirs.drain()
+        fleet.pipes.remove(theirs)
+        theirs = second
+        enough()
+        another = workshop.agent(server, {fleet.service: backend.url})
+        assert ours.stop() == 0
+        ours = another
+    enough()
+    stop.set()
+    for client in clients:
+        client.join(PATIENCE)
+    assert {*statuses} == {200}

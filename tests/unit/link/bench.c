@@ -40,8 +40,21 @@ static void on_closed(struct gm_link *link)
 {
     end_of(link)->closes++;
 }
+static void on_note(struct gm_link *link, const char *json, size_t len)
+{
+    char *note = end_of(link)->note;
+    cr_assert_lt(len, sizeof end_of(link)->note);
+    memcpy(note, json, len);
+    note[len] = '\0';
+}
+static void on_proved(struct gm_link *link)
+{
+    end_of(link)->proofs++;
+}
 const struct gm_link_ops bench_link_ops = {.on_up = on_up,
                                            .on_drain = on_drain,
+                                           .on_note = on_note,
+                                           .on_proved = on_proved,
                                            .on_silent = on_silent,
                                            .on_down = on_down,
                                            .on_closed = on_closed};
@@ -68,7 +81,7 @@ static void on_head(struct gm_stream *stream, gm_slice block, bool last)
 }
 static void on_data(struct gm_stream *stream, gm_slice slice)
 {
-    (void)stream;
+    end_of(gm_link_of(stream->mux))->data_bytes += slice.len;
     gm_slice_put(slice);
 }
 static void on_block(struct gm_stream *stream, gm_slice block)
@@ -78,7 +91,7 @@ static void on_block(struct gm_stream *stream, gm_slice block)
 }
 static void on_end(struct gm_stream *stream)
 {
-    (void)stream;
+    end_of(gm_link_of(stream->mux))->ends++;
 }
 static void on_reset(struct gm_stream *stream, uint16_t reason, uint16_t flags)
 {
@@ -117,7 +130,7 @@ const struct gm_mux_ops bench_mux_ops = {.on_hello = gm_link_mux_hello,
                                          .on_pong = gm_link_mux_pong,
                                          .on_drain = gm_link_mux_drain,
                                          .on_drain_ack = gm_link_mux_drain_ack,
-    .on_note = gm_link_mux_note,
+                                         .on_note = gm_link_mux_note,
                                          .gather = gm_link_mux_gather,
                                          .reserve = gm_link_mux_reserve};
 
@@ -276,6 +289,7 @@ struct front {
     char accept[GM_WS_ACCEPT_LEN];
 };
 static struct front front;
+static bool front_old, front_refuses; /* a server of 0.0.x */
 
 static void front_recv(struct gm_sock *sock, gm_slice slice)
 {
@@ -298,9 +312,15 @@ static void front_end(struct gm_sock *sock, int error)
 }
 static void front_detached(struct gm_sock *sock, int fd)
 {
+    struct gm_link *link = &front.bench->server.link;
     struct gm_link_config config = server_config();
-    cr_assert_eq(gm_link_accept(sock->ring, &front.bench->server.link, fd, front.accept, &config),
-                 0);
+    if (front_old)
+        config.old = (struct gm_link_old){.agent_id = "a", .service = "svc"};
+    cr_assert_eq(gm_link_accept(sock->ring, link, fd, front.accept, &config), 0);
+    if (front_old && front_refuses)
+        gm_link_old_refuse(link);
+    else if (front_old)
+        gm_link_old_greet(link);
 }
 static const struct gm_sock_ops front_ops = {
     .on_recv = front_recv, .on_recv_end = front_end, .on_detached = front_detached};
@@ -318,7 +338,7 @@ static void front_closed(struct gm_listener *listener)
     (void)listener;
 }
 
-struct bench *bench_pair(const struct gm_sim_profile *profile, uint64_t seed)
+static struct bench *pair(const struct gm_sim_profile *profile, uint64_t seed)
 {
     struct bench *b = calloc(1, sizeof *b);
     union gm_addr addr = wire_addr();
@@ -333,6 +353,20 @@ struct bench *bench_pair(const struct gm_sim_profile *profile, uint64_t seed)
     wire_leave(&b->w, b->w.near);
     dial(b, b->w.far);
     wire_run(&b->w, SECOND_NS);
+    return b;
+}
+
+struct bench *bench_pair(const struct gm_sim_profile *profile, uint64_t seed)
+{
+    front_old = false;
+    struct bench *b = pair(profile, seed);
     cr_assert(b->server.ups == 1 && b->agent.ups == 1);
     return b;
+}
+
+struct bench *bench_old_pair(const struct gm_sim_profile *profile, uint64_t seed, bool refuse)
+{
+    front_old = true;
+    front_refuses = refuse;
+    return pair(profile, seed);
 }

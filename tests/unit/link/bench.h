@@ -13,6 +13,9 @@
 struct end {
     struct gm_link link;
     unsigned ups, drains, silences, voices, downs, closes, opens, heads, resets, stream_closes;
+    unsigned proofs, ends;
+    size_t data_bytes;
+    char note[256]; /* the newest */
     uint64_t down_ns;
     enum gm_reason_code reason;
     const char *text;
@@ -47,5 +50,7 @@ void dial(struct bench *b, struct gm_ring *ring);
 
 /* Two links, up: the server's on the near ring, the agent's on the far one. */
 struct bench *bench_pair(const struct gm_sim_profile *profile, uint64_t seed);
+/* The same in the dialect of 0.0.x. `refuse`: the server says that the agent is a duplicate. */
+struct bench *bench_old_pair(const struct gm_sim_profile *profile, uint64_t seed, bool refuse);
 
 #endif

@@ -107,7 +107,7 @@ static void act(struct gm_timer *timer)
         actor->card = NULL;
         actor->round++;
     }
-    struct gm_card *picked = gm_registry_pick(actor->registry, "svc", 3, NULL);
+    struct gm_card *picked = gm_registry_pick(actor->registry, "svc", 3, NULL, false);
     if (picked != NULL) {
         gm_card_begin(picked);
         actor->picked++;

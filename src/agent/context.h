@@ -42,6 +42,9 @@ struct gm_agent_service_info {
     /* Whether the backend is healthy, or nobody asks. Writer: the dialler's ring; readers: any;
      * release and acquire, so that a ring that is told of a change finds it. */
     _Atomic uint32_t ready;
+    /* Servers that we have links to. Writer: the dialler's ring; readers: any; relaxed, a figure.
+     */
+    _Atomic uint32_t servers;
     struct gm_agent_health_state *health; /* the dialler's ring's; NULL: no checks */
 };
 

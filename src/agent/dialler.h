@@ -1,5 +1,6 @@
-/* The dialler of a service: dials the server lane by lane, until it holds as many links as the
- * server wants, and again when one is lost.
+/* The dialler of a service: keeps a link for each lane of every server behind the agent's address,
+ * as far as it can find them, and dials again when one is lost. Which and when is the mesh's to say
+ * (agent/mesh.h).
  *
  * A dialler runs on one ring; the links it makes live on others (lane k on ring k mod N, counted
  * from the service's own). Dialler and link talk by mail. */
@@ -9,11 +10,8 @@
 #include "agent/context.h"
 #include "agent/report.h"
 
-/* A link that was up for so long was a success: the next wait is the shortest again. */
-#define GM_DIALLER_GOOD_NS 10000000000ull
-
 struct gm_dialler;
-struct gm_dial_slot;
+struct gm_dial;
 
 /* One dial and the link it becomes. Made by the dialler, belongs to the link's ring from
  * `mail_begin` to `mail_closed`, then to the dialler again, which frees it. */
@@ -21,25 +19,33 @@ struct gm_agent_link {
     struct gm_link link;
     struct gm_agent_ring *ctx; /* of the link */
     struct gm_agent_service_info *service;
-    struct gm_dial_slot *slot; /* the dialler's only; NULL: a replacement has been dialled for it */
-    struct gm_list node;       /* in ctx->links */
-    struct gm_list owned;      /* the dialler's list of all it has made */
-    struct gm_mail mail_begin, mail_up, mail_drain, mail_down, mail_closed;
+    struct gm_list node; /* in ctx->links */
+    struct gm_mail mail_begin, mail_up, mail_drain, mail_leave, mail_hear, mail_down, mail_closed;
     union gm_addr addr;
     char token[GM_CONTROL_FILE_MAX];
     uint32_t token_len;
-    int wish;                 /* lane to take over; negative: none */
-    struct gm_timer deadline; /* the link must be up by then */
-    struct gm_task end_task;  /* a surplus link ends once its mux is done with the greeting */
-    uint64_t up_ns;           /* when it came up; 0: it never did */
-    uint64_t told_ns;         /* when the server was told of the backend's health last */
-    bool told_ready;          /* and what */
-    bool leaving;             /* the server drains */
+    int wish;                               /* lane to take over; negative: none */
+    char wish_server[GM_LINK_INSTANCE_MAX]; /* of that server */
+    struct gm_timer deadline;               /* the link must be up by then */
+    struct gm_task end_task; /* a surplus link ends once its mux is done with the greeting */
+    uint64_t up_ns;          /* when it came up; 0: it never did */
+    uint64_t told_ns;        /* when the server was told of the backend's health last */
+    bool told_ready;         /* and what */
+    bool leaving;            /* the server drains, or this link */
+    bool leave_told;         /* and has said so in a note */
+    /* Servers that there are, by a note on its way to the dialler; 0: none is on its way. Writers:
+     * the link's ring, from 0 (release), and the dialler's, back to 0 (acquire, release): the mail
+     * is the one's or the other's. */
+    _Atomic uint32_t heard;
     struct gm_agent_figures figures;
     /* For the dialler, when the link goes down. */
     char cause[512];
     uint64_t down_ns;
     bool surplus;
+    /* The dialler's only. */
+    struct gm_dial *dial; /* NULL: it has succeeded or failed */
+    struct gm_list owned; /* all that it has made */
+    bool counted;         /* in the mesh: the link that holds its lane */
 };
 
 struct gm_dialler *gm_dialler_new(struct gm_agent_shared *shared, uint32_t service_index);
@@ -58,6 +64,10 @@ uint32_t gm_dialler_ring(const struct gm_dialler *dialler);
 
 /* On the link's ring (delivered by mail_begin). */
 void gm_agent_link_begin(struct gm_mail *mail);
+/* On the link's ring: its server has said that it drains. */
+void gm_agent_link_leaves(struct gm_agent_link *link);
+/* On the link's ring: its server says that there are so many servers at least (not 0). */
+void gm_agent_link_hears(struct gm_agent_link *link, uint32_t at_least);
 /* Links of this ring: all drain; all end now; all are left as they are, at the ring's end. */
 void gm_agent_links_drain(struct gm_agent_ring *ctx);
 void gm_agent_links_end(struct gm_agent_ring *ctx);
@@ -72,6 +82,8 @@ void gm_agent_links_tell_again(struct gm_timer *timer);
 
 void gm_dialler_link_up(struct gm_mail *mail);
 void gm_dialler_link_drains(struct gm_mail *mail);
+void gm_dialler_link_leaves(struct gm_mail *mail);
+void gm_dialler_link_hears(struct gm_mail *mail);
 void gm_dialler_link_down(struct gm_mail *mail);
 void gm_dialler_link_closed(struct gm_mail *mail);
 

@@ -107,6 +107,22 @@ static void link_drains(struct gm_link *link)
         report(self, &self->mail_drain, gm_dialler_link_drains);
 }
 
+void gm_agent_link_leaves(struct gm_agent_link *self)
+{
+    if (self->up_ns == 0 || self->leave_told)
+        return;
+    self->leaving = self->leave_told = true;
+    report(self, &self->mail_leave, gm_dialler_link_leaves);
+}
+
+void gm_agent_link_hears(struct gm_agent_link *self, uint32_t at_least)
+{
+    if (self->up_ns == 0 || atomic_load_explicit(&self->heard, memory_order_acquire) != 0)
+        return;
+    atomic_store_explicit(&self->heard, at_least, memory_order_release);
+    report(self, &self->mail_hear, gm_dialler_link_hears);
+}
+
 static void link_down(struct gm_link *link, enum gm_reason_code reason, const char *text)
 {
     struct gm_agent_link *self = agent_link_of(link);
@@ -182,6 +198,7 @@ static int dial(struct gm_agent_link *self)
         .target = {path, sizeof path - 1},
         .token = {self->token, self->token_len},
         .lane = self->wish,
+        .lane_server = {self->wish_server, strlen(self->wish_server)},
     };
     if (server->prefix.len > 0)
         what.target = (struct gm_ws_text){server->prefix.p, server->prefix.len};

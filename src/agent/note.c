@@ -29,10 +29,27 @@ static void token_refused(struct gm_agent_link *link, const json_t *note)
                     GM_STR("reason", reason == NULL ? "" : reason));
 }
 
+/* Its links go on until they are closed; no new request comes from there for long. */
+static void draining(struct gm_agent_link *link, const json_t *note)
+{
+    (void)note;
+    gm_agent_link_leaves(link);
+}
+
+/* Other agents have found more servers than we, somebody says. */
+static void servers(struct gm_agent_link *link, const json_t *note)
+{
+    json_int_t n = json_integer_value(json_object_get(note, "at_least"));
+    if (n > 0)
+        gm_agent_link_hears(link, n < GM_CONFIG_PEERS_MAX ? (uint32_t)n : GM_CONFIG_PEERS_MAX);
+}
+
 static const struct {
     const char *type;
     void (*take)(struct gm_agent_link *link, const json_t *note);
 } rows[] = {
+    {"draining", draining},
+    {"servers", servers},
     {"token_expired", token_expired},
     {"token", token_refused},
 };

@@ -31,7 +31,9 @@ static void fill(const struct gm_agent_link *link, struct gm_report *report)
                    [GM_REPORT_BACKEND_FAILURES] = (int64_t)figures->backend_failures,
                    [GM_REPORT_WRITE_ERRORS] = (int64_t)figures->write_errors,
                    [GM_REPORT_UPTIME_S] = (int64_t)(age_ns / 1000000000u),
-                   [GM_REPORT_DRAINING] = link->ctx->draining}};
+                   [GM_REPORT_DRAINING] = link->ctx->draining,
+                   [GM_REPORT_SERVERS] = (int64_t)atomic_load_explicit(&link->service->servers,
+                                                                       memory_order_relaxed)}};
     for (unsigned i = 0; i < GM_REPORT_KIND_COUNT; i++) {
         report->figure[GM_REPORT_SENT + i] = (int64_t)figures->sent[i];
         report->figure[GM_REPORT_RECEIVED + i] = (int64_t)figures->received[i];
@@ -46,7 +48,7 @@ void gm_agent_report_now(struct gm_agent_link *link)
         return;
     fill(link, &report);
     int len = gm_report_encode(&report, text, sizeof text);
-    GM_ASSERT(len > 0); /* seventeen numbers and their names */
+    GM_ASSERT(len > 0); /* eighteen numbers and their names */
     if (gm_link_note(&link->link, text, (size_t)len) < 0)
         link->figures.write_errors++;
 }

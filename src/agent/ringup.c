@@ -17,7 +17,8 @@
 #include "control/process.h"
 
 #define DRAIN_TICK_NS 20000000ull
-/* Between the resets at the deadline and the end of the links: for the server to answer them. */
+/* Between the resets at the deadline and the end of the links, for the server to answer them; and
+ * from there to the end of the process. */
 #define DRAIN_RESET_NS 500000000ull
 
 static void drain_tick(struct gm_timer *timer);
@@ -183,7 +184,9 @@ static void drain_tick(struct gm_timer *timer)
 {
     struct gm_agent_ring *ctx = GM_CONTAINER_OF(timer, struct gm_agent_ring, drain_timer);
     uint64_t now_ns = gm_ring_now_ns(ctx->ring);
-    if (gm_list_empty(&ctx->links)) {
+    /* A peer that does not take even the last words is left with them. */
+    bool late = now_ns >= ctx->drain_deadline_ns + 2 * DRAIN_RESET_NS;
+    if (gm_list_empty(&ctx->links) || late) {
         if (!ctx->done_told)
             atomic_fetch_add_explicit(&ctx->shared->rings_done, 1, memory_order_relaxed);
         ctx->done_told = true;

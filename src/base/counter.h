@@ -65,6 +65,9 @@
     X(TOKEN_MISSES, token_misses, COUNTER, "Tokens whose signature had to be checked")             \
     X(TOKEN_REJECTS, token_rejects, COUNTER, "Tokens refused")                                     \
     X(PINGS_SENT, pings_sent, COUNTER, "Liveness pings sent")                                      \
+    X(LINK_DIALS, link_dials, COUNTER, "Links dialled")                                            \
+    X(LINK_DIALS_SURPLUS, link_dials_surplus, COUNTER,                                             \
+      "Links dialled that met a server with all of ours")                                          \
     X(LINKS_DEAD, links_dead, COUNTER, "Links given up because the peer went silent")              \
     X(BACKEND_CONNECTS, backend_connects, COUNTER, "Backend connections opened")                   \
     X(BACKEND_REUSES, backend_reuses, COUNTER, "Requests sent on a pooled backend connection")     \

@@ -21,6 +21,8 @@
 /* More rings than cores of any machine we know of; more lanes than balancing profits from. */
 #define GM_CONFIG_RINGS_MAX 256
 #define GM_CONFIG_LANES_MAX 64
+/* More servers than anybody puts behind one address. */
+#define GM_CONFIG_PEERS_MAX 1024
 /* A stream id holds 16 bits of slot (src/frame/PROTOCOL.md). */
 #define GM_CONFIG_STREAMS_MAX 65535
 /* A frame's head block is at most 65,535 bytes long, and a head is no larger than its block. */
@@ -80,6 +82,7 @@ struct gm_server_config {
     uint64_t token_jwks_refresh_ns;   /* at least a second */
     const char *token_issuer;
     int64_t lanes;                    /* links per agent; 0 = min(rings, 4) */
+    int64_t peers;                    /* servers behind the agents' address; 0 = not known */
     int64_t stream_limit;             /* open streams per link */
     int64_t max_concurrent_requests;  /* 0 = no limit */
     const char *response_buffer_size; /* NULL = unset; of no use but to say so */
@@ -155,6 +158,7 @@ struct gm_agent_config {
     uint64_t response_header_timeout_ns; /* from the request's end to the answer's head; 0 = off */
     uint64_t reconnect_min_ns; /* ceilings of the first and of the longest wait between dials */
     uint64_t reconnect_max_ns;
+    uint64_t connection_check_interval_ns; /* between looks for more servers; 0 = none */
     uint64_t shutdown_timeout_ns;
     struct gm_arena arena;
 

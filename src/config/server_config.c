@@ -259,6 +259,15 @@ static const struct gm_option options[] = {
      .kind = GM_OPTION_INTEGER,
      .offset = FIELD(lanes),
      .max = GM_CONFIG_LANES_MAX},
+    {.flag = "peers",
+     .argument = "N",
+     .fallback = "0",
+     .shown = "0, not known",
+     .help = "Servers behind the agents' address, this one included: agents stop looking for more "
+             "once they have found so many. Without it they find out by trying",
+     .kind = GM_OPTION_INTEGER,
+     .offset = FIELD(peers),
+     .max = GM_CONFIG_PEERS_MAX},
     GM_RUNTIME_ROWS(struct gm_server_config),
 };
 

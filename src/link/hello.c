@@ -29,13 +29,18 @@ static json_t *features(bool zero_mask)
 
 int gm_hello_encode(const struct gm_hello *hello, void *out, size_t cap)
 {
-    return finish(json_pack("{s:s,s:s,s:i,s:i,s:i,s:i,s:i,s:i,s:o,s:s}", "server_id",
-                            hello->server_id, "instance", hello->instance, "lane", (int)hello->lane,
-                            "lanes", (int)hello->lanes, "stream_limit", (int)hello->stream_limit,
-                            "window", (int)hello->window, "frame_max", (int)GM_FRAME_PAYLOAD_MAX,
-                            "head_max", (int)GM_FRAME_BLOCK_MAX, "features",
-                            features(hello->zero_mask), "version", HELLO_VERSION),
-                  out, cap);
+    json_t *document =
+        json_pack("{s:s,s:s,s:i,s:i,s:i,s:i,s:i,s:i,s:o,s:s}", "server_id", hello->server_id,
+                  "instance", hello->instance, "lane", (int)hello->lane, "lanes", (int)hello->lanes,
+                  "stream_limit", (int)hello->stream_limit, "window", (int)hello->window,
+                  "frame_max", (int)GM_FRAME_PAYLOAD_MAX, "head_max", (int)GM_FRAME_BLOCK_MAX,
+                  "features", features(hello->zero_mask), "version", HELLO_VERSION);
+    if (document != NULL && hello->peers > 0 &&
+        json_object_set_new(document, "peers", json_integer((json_int_t)hello->peers)) < 0) {
+        json_decref(document);
+        document = NULL;
+    }
+    return finish(document, out, cap);
 }
 
 int gm_ready_encode(const struct gm_ready *ready, void *out, size_t cap)
@@ -105,6 +110,9 @@ int gm_hello_decode(const void *json, size_t len, struct gm_hello *out)
                 take_number(document, "window", GM_FRAME_CREDIT_MAX, &out->window) &&
                 limits_fit(document);
     out->zero_mask = good && lists(document, ZERO_MASK);
+    /* A hint: what makes no sense is as good as none. */
+    if (!good || !take_number(document, "peers", UINT16_MAX, &out->peers))
+        out->peers = 0;
     json_decref(document);
     return good ? 0 : -GM_E_PROTOCOL;
 }

@@ -19,6 +19,7 @@ struct gm_hello {
     char server_id[GM_LINK_NAME_MAX];
     char instance[GM_LINK_INSTANCE_MAX];
     uint32_t lane, lanes, stream_limit, window;
+    uint32_t peers; /* servers behind the agents' address; 0: not said */
     bool zero_mask; /* feature "zero-mask": the link is over TLS at this end */
 };
 

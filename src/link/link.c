@@ -146,15 +146,17 @@ static int link_request(struct gm_link *link, const struct gm_link_dial *dial,
                         char head[UPGRADE_REQUEST_MAX])
 {
     uint8_t random[16];
-    char fields[GM_LINK_INSTANCE_MAX + 9 * 1024], number[12] = "";
+    char fields[2 * GM_LINK_INSTANCE_MAX + 9 * 1024], lane[GM_LINK_INSTANCE_MAX + 64] = "";
     gm_ring_random(link_ring(link), random, sizeof random);
     gm_ws_key(random, link->key);
     if (dial->lane >= 0)
-        (void)snprintf(number, sizeof number, "%d", dial->lane);
-    int len = snprintf(
-        fields, sizeof fields, "Authorization: Bearer %.*s\r\nGimlet-Instance: %s\r\n%s%s%s",
-        (int)dial->token.len, dial->token.p, link->ready.instance,
-        dial->lane >= 0 ? "Gimlet-Lane: " : "", number, dial->lane >= 0 ? "\r\n" : "");
+        (void)snprintf(lane, sizeof lane, "Gimlet-Lane: %d\r\n%s%.*s%s", dial->lane,
+                       dial->lane_server.len > 0 ? "Gimlet-Server: " : "",
+                       (int)dial->lane_server.len, dial->lane_server.p,
+                       dial->lane_server.len > 0 ? "\r\n" : "");
+    int len =
+        snprintf(fields, sizeof fields, "Authorization: Bearer %.*s\r\nGimlet-Instance: %s\r\n%s",
+                 (int)dial->token.len, dial->token.p, link->ready.instance, lane);
     struct gm_ws_request request = {
         .target = dial->target,
         .host = dial->host,
@@ -395,6 +397,14 @@ static void link_evacuate(struct gm_holder *holder)
     }
 }
 
+/* Somebody waits for this peer now: its silence is judged by the short span. */
+static void link_hurry(struct gm_link *link)
+{
+    uint64_t latest = gm_ring_now_ns(link_ring(link)) + GM_LINK_BUSY_SILENCE_NS;
+    if (link->state == LINK_UP && link->pinged_ns == 0 && link->timer.deadline_ns > latest)
+        gm_timer_set(link_ring(link), &link->timer, latest);
+}
+
 void gm_link_kick(struct gm_link *link)
 {
     if (link->state == LINK_ENDED)
@@ -404,9 +414,7 @@ void gm_link_kick(struct gm_link *link)
         link_old_kick(link);
     /* Until a flush finds nothing left: a full socket may keep the streams waiting from here on. */
     gm_ring_hold(link_ring(link), &link->holder);
-    uint64_t latest = gm_ring_now_ns(link_ring(link)) + GM_LINK_BUSY_SILENCE_NS;
-    if (link->state == LINK_UP && link->pinged_ns == 0 && link->timer.deadline_ns > latest)
-        gm_timer_set(link_ring(link), &link->timer, latest);
+    link_hurry(link);
 }
 
 void gm_link_drain(struct gm_link *link)
@@ -418,6 +426,7 @@ void gm_link_drain(struct gm_link *link)
     if (link->old != NULL)
         link_old_drain(link);
     gm_conn_kick(&link->conn);
+    link_hurry(link);
 }
 
 /* ---- Receiving ---- */
@@ -425,7 +434,8 @@ void gm_link_drain(struct gm_link *link)
 /* How long the peer may say nothing before it is asked. */
 static uint64_t link_silence(const struct gm_link *link)
 {
-    return gm_mux_open_count(&link->mux) > 0 ? GM_LINK_BUSY_SILENCE_NS : GM_LINK_IDLE_SILENCE_NS;
+    bool awaited = gm_mux_open_count(&link->mux) > 0 || (link->draining && !link->drain_acked);
+    return awaited ? GM_LINK_BUSY_SILENCE_NS : GM_LINK_IDLE_SILENCE_NS;
 }
 
 bool link_event(struct gm_link *link, const struct gm_ws_event *event, gm_slice slice)

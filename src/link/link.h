@@ -118,7 +118,8 @@ struct gm_link_dial {
     const struct gm_link_proxy *proxy; /* NULL: none */
     struct gm_ws_text host, target;
     struct gm_ws_text token;
-    int lane; /* Gimlet-Lane: the lane to take over; negative: none */
+    int lane;                      /* Gimlet-Lane: the lane to take over; negative: none */
+    struct gm_ws_text lane_server; /* Gimlet-Server: instance of the server that it is a lane of */
 };
 /* Agent: dials, asks the proxy for a tunnel if there is one, goes over to TLS if it has been given
  * a session, upgrades, greets. Failures come by on_down. */

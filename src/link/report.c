@@ -13,6 +13,7 @@ static const char *const names[GM_REPORT_SENT] = {
     [GM_REPORT_WRITE_ERRORS] = "websocket_write_errors",
     [GM_REPORT_UPTIME_S] = "connection_uptime_seconds",
     [GM_REPORT_DRAINING] = "draining",
+    [GM_REPORT_SERVERS] = "servers",
 };
 
 const char *const gm_report_kind_names[GM_REPORT_KIND_COUNT] = {

@@ -34,6 +34,7 @@ enum gm_report_figure {
     GM_REPORT_WRITE_ERRORS,     /* messages that could not be sent */
     GM_REPORT_UPTIME_S,
     GM_REPORT_DRAINING, /* 0 or 1 */
+    GM_REPORT_SERVERS,  /* servers that the agent has links to; 0: it does not say */
     GM_REPORT_SENT,     /* from here on by gm_report_kind */
     GM_REPORT_RECEIVED = GM_REPORT_SENT + GM_REPORT_KIND_COUNT,
     GM_REPORT_FIGURES = GM_REPORT_RECEIVED + GM_REPORT_KIND_COUNT

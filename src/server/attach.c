@@ -71,10 +71,21 @@ static bool instance_valid(const struct gm_http_field *field)
     return true;
 }
 
-static int lane_wish(const struct gm_http_request *head)
+/* A wish for a lane of another server is none: the balancer has chosen this one. */
+static bool lane_is_ours(const struct gm_http_request *head, const char *instance)
+{
+    const struct gm_http_field *field =
+        gm_http_fields_find_name(&head->fields, GM_HTTP_LIT("gimlet-server"));
+    return field == NULL || (field->value_len == strlen(instance) &&
+                             memcmp(field->value, instance, field->value_len) == 0);
+}
+
+static int lane_wish(const struct gm_http_request *head, const char *instance)
 {
     const struct gm_http_field *field =
         gm_http_fields_find_name(&head->fields, GM_HTTP_LIT("gimlet-lane"));
+    if (!lane_is_ours(head, instance))
+        return -1;
     if (field == NULL || field->value_len == 0 || field->value_len > 2)
         return -1;
     int lane = 0;
@@ -196,7 +207,7 @@ enum gm_admit_result gm_attach_request(struct gm_client *client, const struct gm
     struct gm_attach *attach = attach_make(head, admission.principal, old);
     if (attach == NULL)
         return refuse(client, head, GM_REASON_INTERNAL, NULL);
-    if (!attach_place(shared, attach, lane_wish(head))) {
+    if (!attach_place(shared, attach, lane_wish(head, shared->instance))) {
         free(attach);
         return refuse(client, head, GM_REASON_OVERLOAD, NULL);
     }
@@ -272,6 +283,14 @@ static void card_state(struct gm_server_link *self)
         atomic_store_explicit(&self->card->state, (uint32_t)state, memory_order_relaxed);
 }
 
+/* Agents of 0.0.x cannot be told. */
+static void tell_drain(struct gm_server_link *self)
+{
+    static const char note[] = "{\"type\":\"draining\"}";
+    if (!gm_link_is_old(&self->link) && gm_link_note(&self->link, note, sizeof note - 1) < 0)
+        gm_log_debug("an agent is not told of the drain", GM_STR("agentID", self->subject));
+}
+
 static void link_up(struct gm_link *link)
 {
     struct gm_server_link *self = server_link_of(link);
@@ -299,6 +318,8 @@ static void link_up(struct gm_link *link)
     self->not_ready = link->ready.not_ready;
     card_state(self);
     gm_card_announce(self->ctx->registry, card);
+    if (self->ctx->phase == GM_SERVER_DRAINING)
+        tell_drain(self);
     const struct gm_tls *tls = gm_conn_tls(&link->conn);
     gm_log_info("agent attached", GM_STR("agentID", self->subject),
                 GM_STR("service", self->service), GM_UINT("lane", self->lane),
@@ -494,7 +515,8 @@ static void link_configure(const struct gm_attach *attach, struct gm_link_config
         .hello = {.lane = attach->lane,
                   .lanes = shared->lane_count,
                   .stream_limit = (uint32_t)shared->config->stream_limit,
-                  .window = GM_WINDOW_INITIAL_MAX},
+                  .window = GM_WINDOW_INITIAL_MAX,
+                  .peers = (uint32_t)shared->config->peers},
     };
     (void)snprintf(config->hello.server_id, sizeof config->hello.server_id, "%s",
                    shared->config->server_id);
@@ -540,6 +562,15 @@ static void attach_arrive(struct gm_mail *mail)
             gm_rivals_enter(self);
     }
     free(attach);
+}
+
+void gm_attach_announce_drain(struct gm_server_ring *ctx)
+{
+    for (uint32_t i = 0; i < ctx->link_capacity; i++) {
+        /* One that is not up yet hears it when it is. */
+        if (ctx->links[i] != NULL && gm_link_is_up(&ctx->links[i]->link))
+            tell_drain(ctx->links[i]);
+    }
 }
 
 void gm_attach_end_all(struct gm_server_ring *ctx)

@@ -44,6 +44,9 @@ struct gm_link *gm_attach_find(struct gm_server_ring *ctx, uint32_t index, uint3
 void gm_attach_recheck(struct gm_server_ring *ctx);
 /* The link's credential is this one from here on (borrowed until return). */
 void gm_attach_renew(struct gm_server_link *self, const struct gm_principal *principal);
+/* Tells the agents on this ring that the server drains: they look for another one at once. Their
+ * links go on. */
+void gm_attach_announce_drain(struct gm_server_ring *ctx);
 /* Ends every link of this ring, politely. */
 void gm_attach_end_all(struct gm_server_ring *ctx);
 /* The ring has stopped: frees what is left. */

@@ -48,6 +48,9 @@ struct gm_server_shared {
     /* Rings whose clients have all gone, in a drain, and rings that have nothing left at all.
      * Writers: each ring once, relaxed. */
     _Atomic uint32_t rings_idle, rings_done;
+    /* What agents have found behind their address, of late (server/note.c): servers in the low 16
+     * bits, above them the second of the report. Writers and readers: any ring, relaxed; a hint. */
+    _Atomic uint64_t servers_found;
     /* Requests under way on all rings. Writers: any ring, relaxed; a limit and a figure, publishes
      * nothing. */
     _Atomic int64_t active_requests;

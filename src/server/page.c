@@ -70,7 +70,7 @@ static void gather_card(void *arg, const struct gm_card *card)
     for (unsigned i = 0; i < GM_REPORT_FIGURES; i++) {
         int64_t value = atomic_load_explicit(&card->figure[i], memory_order_relaxed);
         int64_t *sum = &group->report.figure[i];
-        bool longest = i == GM_REPORT_UPTIME_S || i == GM_REPORT_DRAINING;
+        bool longest = i == GM_REPORT_UPTIME_S || i == GM_REPORT_DRAINING || i == GM_REPORT_SERVERS;
         *sum = !longest ? *sum + value : value > *sum ? value : *sum;
     }
     for (uint32_t i = 0; i < page->rings; i++)
@@ -347,6 +347,8 @@ static void put_reports(struct page *page)
         {"gimlet_agent_draining", "1 while the agent drains", GM_REPORT_DRAINING},
         {"gimlet_agent_connection_uptime_seconds", "Age of the agent's oldest link",
          GM_REPORT_UPTIME_S},
+        {"gimlet_agent_servers", "Servers that the agent has links to; 0 if it does not say",
+         GM_REPORT_SERVERS},
     };
     put_held(page);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)

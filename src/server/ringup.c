@@ -329,6 +329,7 @@ static void drain_begin(struct gm_ring *ring)
     close_public(&ctx->public_listener, config->http_port);
     close_public(&ctx->tls_listener, config->https_port);
     each_client(ctx, gm_client_drain);
+    gm_attach_announce_drain(ctx);
     gm_timer_set(ctx->ring, &ctx->drain_timer, gm_ring_now_ns(ctx->ring) + DRAIN_TICK_NS);
 }
 

@@ -9,6 +9,7 @@ from lib.backend import pattern
 from lib.settings import PATIENCE, wait_until
 from lib.tunnel import Tunnel
 from lib.wire import Truncated, Wire
+from peers.native_server import NativeServer, request
 
 SOON = 3.0  # for an end that nothing delays
 
@@ -251,6 +252,32 @@ def test_a_request_cut_by_the_agents_deadline_says_so(workshop):
         answer = wire.answer()
         assert (answer.status, answer.error) == (503, "draining")
     assert tunnel.agent.wait(SOON) == 0
+
+
+def test_a_server_that_takes_nothing_does_not_hold_up_the_agents_deadline(workshop):
+    """Whatever is still queued for it, CLOSE included."""
+    peer, backend = NativeServer(), workshop.backend()
+    agent = workshop.agent(peer.url, {"svc": backend.url}, "--shutdown-timeout", "1s")
+    link = peer.accept()
+    link.greet()
+    link.open(1, request(target="/body?n=300000000"))
+    link.credit(1, 1 << 29)
+    backend.wait_seen()
+    time.sleep(0.5)
+    agent.signal(signal.SIGTERM)
+    assert agent.wait() == 0
+    assert agent.log("drained") and not agent.log("the drain did not end in time: ending with requests under way")
+    link.cut()
+    peer.close()
+
+
+def test_a_frozen_server_does_not_hold_up_an_idle_agents_drain(workshop):
+    """It is given up as one that is silent while something is wanted of it: 2 s and 3 s, not the time of the drain."""
+    tunnel = workshop.tunnel(agent_flags=("--shutdown-timeout", "60s"))
+    tunnel.server.freeze()
+    tunnel.agent.signal(signal.SIGTERM)
+    assert tunnel.agent.wait(14) == 0
+    tunnel.server.thaw()
 
 
 def test_a_second_signal_ends_the_agent_at_once(workshop):

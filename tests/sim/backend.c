@@ -350,6 +350,7 @@ void real_agent_start(struct sim_world *world)
                                                    .backend_idle_timeout_ns = 4 * SIM_SECOND,
                                                    .reconnect_min_ns = 250 * SIM_MS,
                                                    .reconnect_max_ns = 3 * SIM_SECOND,
+                                                   .connection_check_interval_ns = 5 * SIM_SECOND,
                                                    .shutdown_timeout_ns = 5 * SIM_SECOND};
     world->agent_service = (struct gm_agent_service){
         .name = "svc", .target = "http://127.0.0.1:9000", .token = world_agent_token};

@@ -32,6 +32,8 @@ class Server(Process):
                 self.metrics_port, "--token-public-key-file", keys.public, "--rings", self.rings,
                 *(IO_FLAGS if io_flags is None else io_flags),
                 *(["--lanes", LANES] if LANES and "--lanes" not in flags else []),
+                # One that knows that it is alone keeps agents from looking for others: counters stand still.
+                *(["--peers", "1"] if "--peers" not in flags else []),
                 *(["--log-rate", "0"] if "--log-rate" not in flags else []), *flags]
         super().__init__("server", argv, directory, env)
         if ready:

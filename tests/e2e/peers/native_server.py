@@ -78,7 +78,8 @@ class Link:
                            f"Sec-WebSocket-Accept: {accept}\r\n{chosen}\r\n").encode())
 
     def hello(self, lane=0, lanes=1, instance="server-1", **more):
-        document = {"server_id": "peer", "instance": instance, "lane": lane, "lanes": lanes, "stream_limit": 100, "window": 65536, **more}
+        document = {"server_id": "peer", "instance": instance, "lane": lane, "lanes": lanes, "stream_limit": 100, "window": 65536,
+                    "peers": 1, **more}
         self.send(HELLO, 0, json.dumps(document).encode())
 
     def greet(self, **hello) -> dict:

@@ -82,3 +82,32 @@ Test(hello, an_agent_may_greet_before_its_backend_is_healthy)
         cr_assert_eq(read.not_ready, not_ready == 1);
     }
 }
+
+Test(hello, peers_are_a_hint)
+{
+    char json[1024];
+    struct gm_hello hello = {
+        .server_id = "s", .instance = "i", .lanes = 1, .stream_limit = 1, .peers = 3};
+    struct gm_hello heard = {.peers = 99};
+    int len = gm_hello_encode(&hello, json, sizeof json);
+    cr_assert_gt(len, 0);
+    cr_assert_eq(gm_hello_decode(json, (size_t)len, &heard), 0);
+    cr_assert_eq(heard.peers, 3);
+    hello.peers = 0;
+    len = gm_hello_encode(&hello, json, sizeof json);
+    cr_assert_gt(len, 0);
+    cr_assert_null(memmem(json, (size_t)len, "peers", 5));
+    cr_assert_eq(gm_hello_decode(json, (size_t)len, &heard), 0);
+    cr_assert_eq(heard.peers, 0);
+    static const char *const odd[] = {
+        "-1", "\"3\"", "65536", "1e3", "null", "[3]", "99999999999999999"};
+    for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++) {
+        len = snprintf(json, sizeof json,
+                       "{\"server_id\":\"s\",\"instance\":\"i\",\"lane\":0,\"lanes\":1,"
+                       "\"stream_limit\":1,\"window\":1,\"peers\":%s}",
+                       odd[i]);
+        heard.peers = 7;
+        cr_assert_eq(gm_hello_decode(json, (size_t)len, &heard), 0, "%s", odd[i]);
+        cr_assert_eq(heard.peers, 0, "%s", odd[i]);
+    }
+}

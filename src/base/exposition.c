@@ -66,6 +66,15 @@ void gm_exposition_begin(struct gm_exposition *page, const char *name)
                             strlen(page->constant_value));
 }
 
+/* How many bytes from `s` on stand as they are, without a look at what they spell: nearly all. */
+static size_t plain_run(const char *s, size_t left)
+{
+    size_t n = 0;
+    while (n < left && (unsigned char)s[n] < 0x80 && s[n] != '\\' && s[n] != '"' && s[n] != '\n')
+        n++;
+    return n;
+}
+
 /* The piece that stands for the character at `s`; *taken: its bytes there. */
 static const char *escape(const char *s, size_t left, size_t *taken, size_t *len)
 {
@@ -89,7 +98,11 @@ void gm_exposition_label(struct gm_exposition *page, const char *name, const cha
     put_str(page, name);
     put_str(page, "=\"");
     for (size_t at = 0; at < len;) {
-        size_t taken, piece_len;
+        size_t taken = plain_run(value + at, len - at), piece_len;
+        put(page, value + at, taken);
+        at += taken;
+        if (at == len)
+            break;
         const char *piece = escape(value + at, len - at, &taken, &piece_len);
         put(page, piece, piece_len);
         at += taken;

@@ -26,6 +26,10 @@ static void exchange_evacuate(struct gm_holder *holder)
     gm_ring_evacuate(exchange->ctx->ring, &exchange->replay);
 }
 
+_Static_assert(sizeof(struct gm_exchange) - offsetof(struct gm_exchange, request_id) <
+                   GM_REQUEST_ID_MAX + _Alignof(struct gm_exchange),
+               "the texts come last: what followed them would not be cleared");
+
 static struct gm_exchange *exchange_take(struct gm_server_ring *ctx)
 {
     if (ctx->exchange_free_count == 0)

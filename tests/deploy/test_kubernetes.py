@@ -12,8 +12,9 @@ from lib.artefacts import DEPLOY
 
 KUBE = DEPLOY / "kubernetes"
 VERSIONS = {"Namespace": "v1", "Service": "v1", "Deployment": "apps/v1", "DaemonSet": "apps/v1",
-            "PodDisruptionBudget": "policy/v1", "PodMonitor": "monitoring.coreos.com/v1"}
-OBJECTS = [document for path in ("base/namespace.yaml", "base/server.yaml", "base/agent.yaml", "podmonitor.yaml")
+            "PodDisruptionBudget": "policy/v1", "PodMonitor": "monitoring.coreos.com/v1", "Ingress": "networking.k8s.io/v1"}
+OBJECTS = [document for path in ("base/namespace.yaml", "base/server.yaml", "base/agent.yaml", "podmonitor.yaml",
+                                                      "ingress.yaml")
            for document in artefacts.documents(f"kubernetes/{path}")]
 WORKLOADS = [one for one in OBJECTS if one["kind"] in ("Deployment", "DaemonSet")]
 KUSTOMIZATION = artefacts.documents("kubernetes/base/kustomization.yaml")[0]
@@ -136,6 +137,17 @@ def test_restricted_standard(workload):
     assert {next(iter(set(volume) - {"name"})) for volume in spec["volumes"]} <= {"configMap", "secret"}
 
 
+def test_ingress_leads_to_the_service():
+    spec, service = of("Ingress")["spec"], of("Service")
+    assert of("Ingress")["metadata"]["namespace"] == of("Namespace")["metadata"]["name"]
+    rule, = spec["rules"]
+    backend = rule["http"]["paths"][0]["backend"]["service"]
+    assert backend["name"] == service["metadata"]["name"]
+    assert backend["port"]["name"] in [port["name"] for port in service["spec"]["ports"]]
+    assert spec["tls"][0]["hosts"] == [rule["host"]]
+    assert all(isinstance(value, str) for value in of("Ingress")["metadata"]["annotations"].values())
+
+
 def size(text):
     number, unit = re.fullmatch(r"(\d+)(Mi|Gi|)", text).groups()
     return int(number) * {"": 1, "Mi": 1 << 20, "Gi": 1 << 30}[unit]
@@ -162,7 +174,7 @@ def test_kustomize_builds_both():
         assert run.returncode == 0, run.stdout
         return [document for document in yaml.safe_load_all(run.stdout) if document]
     base, uring = build("base"), build("io-uring")
-    assert len(base) == len(uring) == len(OBJECTS) - 1
+    assert len(base) == len(uring) == len(OBJECTS) - 2  # the Ingress and the PodMonitor are applied by themselves
     for one in uring:
         if one["kind"] in ("Deployment", "DaemonSet"):
             assert one["spec"]["template"]["spec"]["securityContext"]["seccompProfile"] == \

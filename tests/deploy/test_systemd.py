@@ -87,6 +87,18 @@ def test_credentials_are_used_where_they_are_put():
         assert loaded and loaded == used
 
 
+@pytest.mark.skipif(not shutil.which("systemd-sysusers"), reason="systemd-sysusers is not here")
+def test_the_account_is_made(tmp_path):
+    (tmp_path / "etc").mkdir()
+    run = subprocess.run(["systemd-sysusers", f"--root={tmp_path}", str(UNITS / "gimlet.sysusers")],
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=20)
+    if run.returncode != 0 and os.geteuid() != 0:
+        pytest.skip("accounts want root")
+    assert run.returncode == 0, run.stdout
+    name, _, number, _, _, home, shell = (tmp_path / "etc/passwd").read_text().strip().split(":")
+    assert (name, home, shell) == ("gimlet", "/nonexistent", "/usr/sbin/nologin") and number != "0"
+
+
 def groups_of_calls():
     """{"@group": the calls in it} of this systemd."""
     page = subprocess.run(["systemd-analyze", "syscall-filter", "--no-pager"], stdout=subprocess.PIPE, text=True, check=True).stdout

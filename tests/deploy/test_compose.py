@@ -51,6 +51,13 @@ def test_names_and_ports_are_those_of_other_services():
         assert int(port) in listens.get(host, ()), f"{host}:{port}"
 
 
+def test_servers_know_how_many_they_are():
+    servers = [service for service in SERVICES.values() if service.get("command") == ["server"]]
+    assert {service["environment"]["GIMLET_SERVER_PEERS"] for service in servers} == {str(len(servers))}
+    text = (DEPLOY / "compose/nginx.conf").read_text()
+    assert len(re.findall(r"^ +server server-\d:8080 ", text, re.M)) == len(servers)
+
+
 def test_published_on_this_machine_alone():
     published = [port for service in SERVICES.values() for port in service.get("ports", [])]
     assert published and all(port.startswith("127.0.0.1:") for port in published)
@@ -74,9 +81,7 @@ def test_balancer_is_strict_and_stores_nothing():
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory, program, help_of):
-    if "connection-check-interval" not in help_of["agent"].flags:
-        pytest.skip("agents of this program do not look for every server behind one address")
+def running(tmp_path_factory, program):
     reason = fleet.why_not() or (None if shutil.which("nginx", path="/usr/sbin") else "nginx is not here")
     if reason:
         pytest.skip(reason)

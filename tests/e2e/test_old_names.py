@@ -27,6 +27,7 @@ SERVER = [
 AGENT = [
     ("server-url", ["GIMLET_AGENT_SERVER_URL"], "wss://gateway/agent"), ("target-url", ["GIMLET_AGENT_TARGET_URL"], "host:80"),
     ("token-file", ["GIMLET_AGENT_TOKEN_FILE"], "/nothing"), ("token", ["GIMLET_AGENT_TOKEN"], "x"),
+    ("connection-check-interval", ["GIMLET_AGENT_CONNECTION_CHECK_INTERVAL"], "1500ms"),
     ("shutdown-timeout", ["GIMLET_AGENT_SHUTDOWN_TIMEOUT"], "8760h"),
     ("max-concurrent-requests", ["GIMLET_AGENT_MAX_CONCURRENT_REQUESTS"], "0"),
     ("request-buffer-size", ["GIMLET_AGENT_REQUEST_BUFFER_SIZE"], "0"),

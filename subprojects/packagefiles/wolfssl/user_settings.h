@@ -12,6 +12,10 @@
 #include <sys/time.h>
 #endif
 
+/* Certificates are judged on several threads at once: their dates not in one buffer of the C
+ * library's. */
+#define HAVE_GMTIME_R
+
 /* Machine. */
 #if defined(__x86_64__)
 #ifndef WOLFSSL_X86_64_BUILD /* meson.build: aes_asm.S reads no settings */

@@ -1,44 +1,29 @@
 /*
  * The log: formats a line where it is said, hands it over by a bounded queue, writes it elsewhere.
  *
- * Any thread formats and queues; one consumer at a time writes (the `consuming` flag is its role).
- * Invariants: a record is owned by the producer that claimed it until it publishes the filled lap,
- * then by the consumer until it publishes the next free lap. A line is at most one record long and
- * always ends in a newline. Settings and clock are written before threads log.
+ * Any thread formats and queues; base/lines.c writes. Invariants: a line is at most one record long
+ * and always ends in a newline. Settings and clock are written before threads log.
  */
 #include "base/log.h"
 
 #include <errno.h>
-#include <linux/futex.h>
-#include <poll.h>
-#include <pthread.h>
 #include <stdalign.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/assert.h"
 #include "base/counter.h"
 #include "base/error.h"
+#include "base/lines.h"
 #include "base/text.h"
 
 #define NS_PER_SECOND UINT64_C(1000000000)
-#define NS_PER_MS     UINT64_C(1000000)
 
 /* A record is this text behind its lap and length. */
-#define RECORD_TEXT_MAX (GM_LOG_RECORD_BYTES - 16u)
+#define RECORD_TEXT_MAX GM_LINES_TEXT_MAX(GM_LOG_RECORD_BYTES)
 /* What follows the fields of a JSON line: suppressed, time and the message. */
 #define TAIL_MAX 400u
-/* One write takes what a pipe that polls writable takes without blocking (PIPE_BUF). */
-#define BATCH_BYTES 4096u
-/* The background thread naps this long after writing, so that a burst costs its ring no wake-up. */
-#define NAP_NS (10 * NS_PER_MS)
-/* An idle background thread looks at its stop flag at least this often; a stop wakes it anyway. */
-#define IDLE_MS 60000
-/* How often drops are reported, and how long gm_log_stop waits for a reader that does not read. */
-#define DROP_REPORT_NS NS_PER_SECOND
-#define STOP_LIMIT_NS  NS_PER_SECOND
 
 /* ---- state ------------------------------------------------------------------------------------
  */
@@ -50,56 +35,22 @@ static void system_now(void *user, uint64_t *monotonic_ns, int64_t *wall_seconds
 /* Written by configure and set_clock before threads log; read by every thread. */
 static struct {
     enum gm_log_format format;
-    int fd;
     uint32_t rate;
     bool colour;
     size_t context_len;
     char context[GM_LOG_CONTEXT_MAX];
     struct gm_log_clock clock;
-} settings = {.fd = STDOUT_FILENO, .clock = {.now = system_now}};
+} settings = {.clock = {.now = system_now}};
 
-/* `lap` is 2L while the record is free for round L of the queue and 2L+1 while it is filled. The
- * producer that claimed the position stores the odd value (release: publishes the text), the
- * consumer the next even one (release: gives the text back); both load with acquire. */
-struct log_record {
-    alignas(64) _Atomic uint64_t lap;
-    uint32_t len;
-    char text[RECORD_TEXT_MAX];
-};
-_Static_assert(sizeof(struct log_record) == GM_LOG_RECORD_BYTES, "a record has its named size");
-_Static_assert((GM_LOG_QUEUE_RECORDS & (GM_LOG_QUEUE_RECORDS - 1)) == 0, "a power of two");
-_Static_assert(RECORD_TEXT_MAX * 4 <= BATCH_BYTES, "four lines fit one write");
+static bool report_lost(struct gm_lines *lines, uint64_t lost);
 
-enum consumer_state {
-    CONSUMER_NONE,   /* lines are written by whoever says them */
-    CONSUMER_AWAKE,  /* it will look at the queue by itself */
-    CONSUMER_ASLEEP, /* it waits on the futex `consumer` */
-};
-
-static struct log_record records[GM_LOG_QUEUE_RECORDS];
-/* Next position to claim. Producers, relaxed compare-exchange: the laps order everything else. */
-static alignas(64) _Atomic uint64_t queue_tail;
-/* Next position to read. Only the holder of `consuming` touches it. */
-static alignas(64) uint64_t queue_head;
-/* enum consumer_state. Producers look at it by a read-modify-write after publishing, the consumer
- * falls asleep by one before its last look at the queue: whichever comes second sees the other. */
-static alignas(64) _Atomic uint32_t consumer;
-/* 1 while a thread holds the consumer's role; taken and given back by acq_rel exchange. */
-static _Atomic uint32_t consuming;
-/* Lines lost; relaxed, any thread. */
-static _Atomic uint64_t dropped;
-
-/* The holder of `consuming` only. */
-static uint64_t drops_reported;
-static uint64_t drops_reported_ns;
-
-/* The background thread. `thread_running` belongs to the thread that calls start and stop. */
-static pthread_t thread;
-static bool thread_running;
-/* Set by gm_log_stop (release), read by the background thread (acquire). */
-static _Atomic bool stopping;
-/* Monotonic time at which a consumer stops waiting for the file; 0 = never. Relaxed. */
-static _Atomic uint64_t give_up_ns;
+static alignas(64) char records[GM_LOG_QUEUE_RECORDS * GM_LOG_RECORD_BYTES];
+static struct gm_lines queue = {.records = records,
+                                .count = GM_LOG_QUEUE_RECORDS,
+                                .record_bytes = GM_LOG_RECORD_BYTES,
+                                .fd = STDOUT_FILENO,
+                                .report = report_lost};
+_Static_assert(GM_LOG_RECORD_BYTES * 4 <= GM_LINES_BATCH_BYTES, "four lines fit one write");
 
 /* ---- time -------------------------------------------------------------------------------------
  */
@@ -343,231 +294,20 @@ static size_t format_line(const struct event *event, char *buf)
     return settings.format == GM_LOG_JSON ? format_json(event, buf) : format_console(event, buf);
 }
 
-/* ---- writing ----------------------------------------------------------------------------------
+/* ---- lost lines -------------------------------------------------------------------------------
  */
 
-/* Waits until the file takes bytes. False when a stop has run out of patience. */
-static bool wait_writable(void)
+static bool report_lost(struct gm_lines *lines, uint64_t lost)
 {
-    for (;;) {
-        uint64_t limit = atomic_load_explicit(&give_up_ns, memory_order_relaxed);
-        bool late = limit != 0 && monotonic_now() >= limit;
-        struct pollfd file = {.fd = settings.fd, .events = POLLOUT};
-        if (poll(&file, 1, late ? 0 : 100) > 0)
-            return true;
-        if (late)
-            return false;
-    }
-}
-
-/* All of it, or false: the file is broken, or nobody reads and a stop gave up. */
-static bool write_all(const char *text, size_t len)
-{
-    while (len > 0) {
-        if (!wait_writable())
-            return false;
-        ssize_t n = write(settings.fd, text, len);
-        if (n < 0 && errno != EINTR && errno != EAGAIN)
-            return false;
-        if (n > 0) {
-            text += n;
-            len -= (size_t)n;
-        }
-    }
-    return true;
-}
-
-static void count_dropped(uint64_t lines)
-{
-    atomic_fetch_add_explicit(&dropped, lines, memory_order_relaxed);
-}
-
-static void write_lines(const char *text, size_t len, unsigned lines)
-{
-    if (!write_all(text, len))
-        count_dropped(lines);
-}
-
-/* ---- queue ------------------------------------------------------------------------------------
- */
-
-static struct log_record *record_at(uint64_t position)
-{
-    return &records[position & (GM_LOG_QUEUE_RECORDS - 1)];
-}
-
-static uint64_t free_lap(uint64_t position)
-{
-    return position / GM_LOG_QUEUE_RECORDS * 2;
-}
-
-/* Claims the next position; NULL when the queue is full. */
-static struct log_record *queue_claim(uint64_t *position)
-{
-    uint64_t at = atomic_load_explicit(&queue_tail, memory_order_relaxed);
-    for (;;) {
-        struct log_record *record = record_at(at);
-        uint64_t lap = atomic_load_explicit(&record->lap, memory_order_acquire);
-        if (lap < free_lap(at))
-            return NULL;
-        if (lap > free_lap(at)) { /* another producer was faster */
-            at = atomic_load_explicit(&queue_tail, memory_order_relaxed);
-            continue;
-        }
-        if (atomic_compare_exchange_weak_explicit(&queue_tail, &at, at + 1, memory_order_relaxed,
-                                                  memory_order_relaxed)) {
-            *position = at;
-            return record;
-        }
-    }
-}
-
-/* The next filled record, or NULL. Consumer. */
-static struct log_record *queue_front(void)
-{
-    struct log_record *record = record_at(queue_head);
-    uint64_t lap = atomic_load_explicit(&record->lap, memory_order_acquire);
-    return lap == free_lap(queue_head) + 1 ? record : NULL;
-}
-
-/* Copies up to one batch out of the queue. Returns the number of lines. */
-static unsigned queue_take_batch(char *batch, size_t *batch_len)
-{
-    unsigned lines = 0;
-    struct log_record *record;
-    *batch_len = 0;
-    while ((record = queue_front()) != NULL && record->len <= BATCH_BYTES - *batch_len) {
-        memcpy(batch + *batch_len, record->text, record->len);
-        *batch_len += record->len;
-        lines++;
-        atomic_store_explicit(&record->lap, free_lap(queue_head) + 2, memory_order_release);
-        queue_head++;
-    }
-    return lines;
-}
-
-/* Says how many lines were lost, at most once per second. */
-static void report_drops(void)
-{
-    uint64_t total = atomic_load_explicit(&dropped, memory_order_relaxed);
-    uint64_t now_ns = monotonic_now();
-    if (total == drops_reported || now_ns < drops_reported_ns + DROP_REPORT_NS)
-        return;
-    struct gm_log_field lines = GM_UINT("lines", total - drops_reported);
+    struct gm_log_field field = GM_UINT("lines", lost);
     struct event event = {.message = "log lines were dropped: the log is read too slowly",
-                          .fields = &lines,
+                          .fields = &field,
                           .field_count = 1,
                           .level = GM_LOG_WARN};
     uint64_t unused;
     settings.clock.now(settings.clock.user, &unused, &event.wall_seconds);
     char text[RECORD_TEXT_MAX];
-    size_t len = format_line(&event, text);
-    drops_reported_ns = now_ns;
-    if (write_all(text, len))
-        drops_reported = total;
-}
-
-/* ---- consumer ---------------------------------------------------------------------------------
- */
-
-static bool take_role(void)
-{
-    return atomic_exchange_explicit(&consuming, 1, memory_order_acq_rel) == 0;
-}
-
-static void give_role_back(void)
-{
-    (void)atomic_exchange_explicit(&consuming, 0, memory_order_acq_rel);
-}
-
-/* Writes everything that is queued. Holder of the role. */
-static int drain(void)
-{
-    char batch[BATCH_BYTES];
-    size_t len;
-    unsigned lines;
-    int total = 0;
-    while ((lines = queue_take_batch(batch, &len)) > 0) {
-        write_lines(batch, len, lines);
-        total += (int)lines;
-        report_drops();
-    }
-    report_drops();
-    return total;
-}
-
-/* Drains in the absence of a consumer. A producer that published while another held the role has
- * failed to take it by a read-modify-write that our giving it back comes after: so look again. */
-static void drain_leftovers(void)
-{
-    bool more = true;
-    while (more && take_role()) {
-        (void)drain();
-        more = queue_front() != NULL;
-        give_role_back();
-        if (!more && take_role()) {
-            more = queue_front() != NULL;
-            give_role_back();
-        }
-    }
-}
-
-static void futex_wait(uint32_t expected, int timeout_ms)
-{
-    struct timespec limit = {.tv_sec = timeout_ms / 1000,
-                             .tv_nsec = (long)(timeout_ms % 1000) * (long)NS_PER_MS};
-    (void)syscall(SYS_futex, &consumer, FUTEX_WAIT_PRIVATE, expected, &limit, NULL, 0);
-}
-
-/* True if the consumer was asleep and is on its way. One system call then, none otherwise. */
-static bool wake_consumer(void)
-{
-    uint32_t expected = CONSUMER_ASLEEP;
-    if (!atomic_compare_exchange_strong_explicit(&consumer, &expected, CONSUMER_AWAKE,
-                                                 memory_order_acq_rel, memory_order_relaxed))
-        return false;
-    (void)syscall(SYS_futex, &consumer, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
-    return true;
-}
-
-/* Falls asleep unless a line arrived meanwhile. A stop in progress (NONE) is left alone. */
-static void consumer_sleep(int timeout_ms)
-{
-    uint32_t expected = CONSUMER_AWAKE;
-    if (!atomic_compare_exchange_strong_explicit(&consumer, &expected, CONSUMER_ASLEEP,
-                                                 memory_order_acq_rel, memory_order_relaxed))
-        return;
-    if (queue_front() == NULL && !atomic_load_explicit(&stopping, memory_order_acquire))
-        futex_wait(CONSUMER_ASLEEP, timeout_ms);
-    expected = CONSUMER_ASLEEP;
-    (void)atomic_compare_exchange_strong_explicit(&consumer, &expected, CONSUMER_AWAKE,
-                                                  memory_order_acq_rel, memory_order_relaxed);
-}
-
-int gm_log_pump(int timeout_ms)
-{
-    GM_ASSERT(timeout_ms >= 0 && timeout_ms <= IDLE_MS);
-    if (!take_role())
-        return -EBUSY;
-    int lines = drain();
-    if (lines == 0 && timeout_ms > 0) {
-        bool unreported = atomic_load_explicit(&dropped, memory_order_relaxed) != drops_reported;
-        consumer_sleep(unreported && timeout_ms > 1000 ? 1000 : timeout_ms);
-        lines = drain();
-    }
-    give_role_back();
-    return lines;
-}
-
-static void *log_thread(void *unused)
-{
-    (void)unused;
-    const struct timespec nap = {.tv_nsec = NAP_NS};
-    while (!atomic_load_explicit(&stopping, memory_order_acquire)) {
-        if (gm_log_pump(IDLE_MS) != 0)
-            (void)nanosleep(&nap, NULL);
-    }
-    return NULL;
+    return gm_lines_write(lines, text, format_line(&event, text), 0);
 }
 
 /* ---- public -----------------------------------------------------------------------------------
@@ -576,7 +316,7 @@ static void *log_thread(void *unused)
 int gm_log_configure(const struct gm_log_options *options)
 {
     settings.format = options->format;
-    settings.fd = options->fd;
+    queue.fd = options->fd;
     settings.rate = options->rate;
     settings.colour = options->format == GM_LOG_CONSOLE && isatty(options->fd) == 1;
     struct gm_text line = {.at = settings.context, .cap = GM_LOG_CONTEXT_MAX};
@@ -593,51 +333,22 @@ void gm_log_set_clock(const struct gm_log_clock *clock)
 
 int gm_log_start(bool with_thread)
 {
-    GM_ASSERT(atomic_load_explicit(&consumer, memory_order_relaxed) == CONSUMER_NONE);
-    atomic_store_explicit(&stopping, false, memory_order_relaxed);
-    atomic_store_explicit(&give_up_ns, 0, memory_order_relaxed);
-    atomic_store_explicit(&consumer, CONSUMER_AWAKE, memory_order_release);
-    if (!with_thread)
-        return 0;
-    int rc = pthread_create(&thread, NULL, log_thread, NULL);
-    if (rc != 0) {
-        atomic_store_explicit(&consumer, CONSUMER_NONE, memory_order_release);
-        return -rc;
-    }
-    (void)pthread_setname_np(thread, "gimlet-log");
-    thread_running = true;
-    return 0;
+    return gm_lines_start(&queue, with_thread ? "gimlet-log" : NULL);
+}
+
+int gm_log_pump(int timeout_ms)
+{
+    return gm_lines_pump(&queue, timeout_ms);
 }
 
 void gm_log_stop(void)
 {
-    const struct timespec pause = {.tv_nsec = NS_PER_MS};
-    uint64_t limit = monotonic_now() + STOP_LIMIT_NS;
-    atomic_store_explicit(&give_up_ns, limit, memory_order_relaxed);
-    atomic_store_explicit(&stopping, true, memory_order_release);
-    (void)wake_consumer();
-    if (thread_running) {
-        (void)pthread_join(thread, NULL);
-        thread_running = false;
-    }
-    (void)atomic_exchange_explicit(&consumer, CONSUMER_NONE, memory_order_acq_rel);
-    bool mine = take_role();
-    while (!mine && monotonic_now() < limit) { /* another thread is in gm_log_pump */
-        (void)nanosleep(&pause, NULL);
-        mine = take_role();
-    }
-    if (mine) {
-        drops_reported_ns = 0;
-        (void)drain();
-        give_role_back();
-        drain_leftovers();
-    }
-    atomic_store_explicit(&give_up_ns, 0, memory_order_relaxed);
+    gm_lines_stop(&queue);
 }
 
 uint64_t gm_log_dropped(void)
 {
-    return atomic_load_explicit(&dropped, memory_order_relaxed);
+    return gm_lines_lost(&queue);
 }
 
 /* Not inlined: where the caller's array is shorter than the bound, gcc 12 takes strnlen's bound for
@@ -677,16 +388,10 @@ static bool site_may_speak(struct gm_log_site *site, uint64_t now_ns)
 static bool enqueue(const struct event *event)
 {
     uint64_t position;
-    struct log_record *record = queue_claim(&position);
-    if (record == NULL)
+    struct gm_line *line = gm_lines_claim(&queue, &position);
+    if (line == NULL)
         return false;
-    record->len = (uint32_t)format_line(event, record->text);
-    atomic_store_explicit(&record->lap, free_lap(position) + 1, memory_order_release);
-    uint32_t state = atomic_fetch_add_explicit(&consumer, 0, memory_order_acq_rel);
-    if (state == CONSUMER_ASLEEP)
-        (void)wake_consumer();
-    else if (state == CONSUMER_NONE)
-        drain_leftovers();
+    gm_lines_publish(&queue, position, (uint32_t)format_line(event, line->text));
     return true;
 }
 
@@ -702,11 +407,11 @@ void gm_log_write(struct gm_log_site *site, enum gm_log_level level, const char 
         return;
     }
     event.suppressed = atomic_exchange_explicit(&site->suppressed, 0, memory_order_relaxed);
-    if (atomic_load_explicit(&consumer, memory_order_relaxed) == CONSUMER_NONE) {
+    if (!gm_lines_queued(&queue)) {
         char text[RECORD_TEXT_MAX];
-        write_lines(text, format_line(&event, text), 1);
+        (void)gm_lines_write(&queue, text, format_line(&event, text), 1);
     } else if (!enqueue(&event)) {
-        count_dropped(1);
+        gm_lines_lose(&queue, 1);
         gm_counter_add(GM_COUNTER_LOG_LINES_DROPPED, 1);
     }
 }

@@ -75,6 +75,8 @@
       "Deadlines re-armed after the process was suspended")                                        \
     X(LOG_LINES_DROPPED, log_lines_dropped, COUNTER,                                               \
       "Log lines dropped because the queue was full")                                              \
+    X(ACCESS_LINES_DROPPED, access_lines_dropped, COUNTER,                                         \
+      "Lines of the access log dropped because the queue was full")                                \
     X(MEMORY_RESERVED_BYTES, memory_reserved_bytes, GAUGE, "Budget reserved for granted credit")
 
 enum gm_counter {

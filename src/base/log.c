@@ -99,7 +99,7 @@ static void two_digits(char *at, unsigned n)
 
 /* RFC 3339 in UTC with seconds. Days to year-month-day over eras of 400 years that begin in March,
  * so that the leap day is the last of its year. Years 0 to 9999; others are clamped. */
-static bool put_time(struct gm_text *line, int64_t seconds)
+bool gm_log_put_time(struct gm_text *line, int64_t seconds)
 {
     const int64_t first = INT64_C(-62167219200), last = INT64_C(253402300799);
     seconds = seconds < first ? first : seconds > last ? last : seconds;
@@ -232,7 +232,7 @@ static size_t format_json(const struct event *event, char *buf)
     struct gm_log_field suppressed = GM_UINT("suppressed", event->suppressed);
     if (event->suppressed != 0)
         put_field(&tail, &suppressed);
-    (void)(gm_text_str(&tail, ",\"time\":\"") && put_time(&tail, event->wall_seconds) &&
+    (void)(gm_text_str(&tail, ",\"time\":\"") && gm_log_put_time(&tail, event->wall_seconds) &&
            gm_text_str(&tail, "\",\"message\":"));
     (void)gm_text_json(&tail, event->message, strlen(event->message), GM_LOG_MESSAGE_MAX);
     tail.cap = TAIL_MAX;
@@ -276,7 +276,7 @@ static size_t format_console(const struct event *event, char *buf)
     (void)gm_text_put(&tail, "\n", 1);
 
     struct gm_text line = {.at = buf, .cap = RECORD_TEXT_MAX - tail.len - (sizeof cut_mark - 1)};
-    (void)(put_time(&line, event->wall_seconds) && gm_text_put(&line, " ", 1) &&
+    (void)(gm_log_put_time(&line, event->wall_seconds) && gm_text_put(&line, " ", 1) &&
            gm_text_str(&line, settings.colour ? coloured[event->level] : plain[event->level]) &&
            gm_text_put(&line, " ", 1) && put_console_message(&line, event->message) &&
            gm_text_put(&line, settings.context, settings.context_len));

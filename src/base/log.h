@@ -135,6 +135,10 @@ void gm_log_stop(void);
 /* Lines dropped since start because the queue was full or the file refused them. */
 uint64_t gm_log_dropped(void);
 
+struct gm_text;
+/* Appends the 20 characters of an RFC 3339 time in UTC, to the second; years 0 to 9999. */
+bool gm_log_put_time(struct gm_text *line, int64_t seconds);
+
 /* The work behind the macros: rate limit, format, queue or write. Any thread. `fields` holds
  * `field_count` entries, NONE entries are skipped; borrowed. */
 void gm_log_write(struct gm_log_site *site, enum gm_log_level level, const char *message,

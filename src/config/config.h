@@ -87,6 +87,8 @@ struct gm_server_config {
     int64_t max_concurrent_requests;  /* 0 = no limit */
     const char *response_buffer_size; /* NULL = unset; of no use but to say so */
     bool old_name;                    /* started as gimlet-server */
+    const char *access_log;           /* NULL: off; "-": standard output; else a file */
+    bool access_log_query;            /* with the queries of targets */
     uint64_t header_bytes;            /* longest request head */
     uint64_t header_timeout_ns;       /* a request head must be complete by then */
     uint64_t body_timeout_ns;      /* longest silence of a client that owes body bytes; 0 = off */

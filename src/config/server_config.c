@@ -268,6 +268,17 @@ static const struct gm_option options[] = {
      .kind = GM_OPTION_INTEGER,
      .offset = FIELD(peers),
      .max = GM_CONFIG_PEERS_MAX},
+    {.flag = "access-log",
+     .argument = "off|FILE|-",
+     .shown = "off",
+     .group = "Access log",
+     .help = "File to which each request adds a line of JSON, or - for standard output. It is "
+             "opened again when it has been moved away",
+     .offset = FIELD(access_log)},
+    {.flag = "access-log-query",
+     .help = "With the queries of the paths, which may hold what is not for logs",
+     .kind = GM_OPTION_SWITCH,
+     .offset = FIELD(access_log_query)},
     GM_RUNTIME_ROWS(struct gm_server_config),
 };
 
@@ -379,6 +390,11 @@ static enum gm_option_result complete(struct gm_server_config *config,
     if (complete_tls(config, context) != GM_OPTIONS_READY ||
         complete_proxies(config, context) != GM_OPTIONS_READY)
         return GM_OPTIONS_EXIT;
+    if (config->access_log != NULL && strcasecmp(config->access_log, "off") == 0)
+        config->access_log = NULL;
+    if (config->access_log == NULL && config->access_log_query)
+        return gm_option_refuse(&gm_server_program, context, 2,
+                                "--access-log-query is for --access-log, which is off");
     if (config->server_id == NULL)
         config->server_id = random_id(&config->arena);
     if (config->server_id == NULL)

@@ -7,6 +7,7 @@
 
 #include "auth/principal.h"
 #include "http/target.h"
+#include "server/access.h"
 #include "server/attach.h"
 #include "server/exchange.h"
 #include "server/figures.h"
@@ -34,7 +35,8 @@ void gm_admit_answer(struct gm_client *client, const struct gm_http_request *hea
         answer.http10 = head->framing.version_minor == 0;
     }
     answer.close = client->close_after;
-    gm_answer_write(client->ctx, &client->conn, &answer);
+    size_t bytes = gm_answer_write(client->ctx, &client->conn, &answer);
+    gm_access_answered(client, head, &answer, bytes);
 }
 
 static enum gm_admit_result refuse(struct gm_client *client, const struct gm_http_request *head,
@@ -140,6 +142,19 @@ int gm_admit_credential(struct gm_client *client, const struct gm_http_request *
 
 /* ---- Routes ---- */
 
+static enum gm_admit_result forbid(struct gm_client *client, const struct gm_http_request *head,
+                                   const struct gm_principal *who, struct gm_http_span service)
+{
+    gm_log_error("service not permitted", GM_STRN("service", service.p, service.len));
+    gm_figures_refused(client->ctx, service, who, GM_REASON_FORBIDDEN);
+    struct gm_answer answer = gm_answer_for(GM_REASON_FORBIDDEN);
+    answer.message = "Forbidden";
+    answer.who = who;
+    answer.service = service;
+    gm_admit_answer(client, head, answer);
+    return GM_ADMIT_ANSWERED;
+}
+
 static enum gm_admit_result admit_service(struct gm_client *client,
                                           const struct gm_http_request *head,
                                           const struct gm_http_service_path *path)
@@ -151,11 +166,8 @@ static enum gm_admit_result admit_service(struct gm_client *client,
         gm_figures_refused(client->ctx, name, NULL, GM_REASON_UNAUTHORIZED);
     if (rc != GM_ADMIT_STARTED)
         return (enum gm_admit_result)rc;
-    if (!gm_principal_may_call(admission.principal, path->name, path->name_len)) {
-        gm_log_error("service not permitted", GM_STRN("service", path->name, path->name_len));
-        gm_figures_refused(client->ctx, name, admission.principal, GM_REASON_FORBIDDEN);
-        return refuse(client, head, GM_REASON_FORBIDDEN, "Forbidden");
-    }
+    if (!gm_principal_may_call(admission.principal, path->name, path->name_len))
+        return forbid(client, head, admission.principal, name);
     struct gm_exchange_request request = {
         .head = head,
         .service = path->name,

@@ -120,8 +120,8 @@ static void answer_fields(struct gm_http_out *out, struct gm_server_ring *ctx,
         gm_http_write_field(out, GM_HTTP_LIT("Connection"), GM_HTTP_LIT("keep-alive"));
 }
 
-void gm_answer_write(struct gm_server_ring *ctx, struct gm_conn *conn,
-                     const struct gm_answer *answer)
+size_t gm_answer_write(struct gm_server_ring *ctx, struct gm_conn *conn,
+                       const struct gm_answer *answer)
 {
     char text[ANSWER_BODY_MAX], head[ANSWER_HEAD_MAX];
     const void *body = answer->body;
@@ -154,4 +154,5 @@ void gm_answer_write(struct gm_server_ring *ctx, struct gm_conn *conn,
         gm_conn_write(conn, body, body_len);
     if (answer->reason != GM_REASON_NONE)
         gm_counter_add(GM_COUNTER_REQUESTS_FAILED, 1);
+    return answer->head_only ? 0 : body_len;
 }

@@ -23,6 +23,8 @@
  * others at most a quarter of a millisecond. */
 #define GM_SERVER_VERIFY_PER_TURN 4u
 
+struct gm_access_log;
+struct gm_access_note;
 struct gm_client;
 struct gm_exchange;
 struct gm_far;
@@ -39,6 +41,7 @@ struct gm_server_shared {
     struct gm_keys keys;
     struct gm_certs certs;
     struct gm_lanes *lanes;
+    struct gm_access_log *access; /* NULL: off */
     struct gm_server_ring **ring_contexts;
     struct gm_port **ports;
     struct gm_registry **registries;
@@ -99,6 +102,8 @@ struct gm_server_ring {
     uint32_t *exchange_free;       /* stack of free indices */
     uint32_t exchange_free_count;
     uint32_t exchange_used_count;
+
+    struct gm_access_note *access_notes; /* by exchange; NULL: no access log */
 
     struct gm_far *
         *fars; /* by ring of the near half: a slab of GM_SERVER_EXCHANGES_MAX, made at first use */

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "codec/codec.h"
 #include "frame/head.h"
+#include "server/access.h"
 #include "server/admit.h"
 #include "server/figures.h"
 #include "server/request.h"
@@ -84,6 +85,7 @@ static void exchange_release(struct gm_exchange *exchange)
 {
     struct gm_server_ring *ctx = exchange->ctx;
     gm_figures_ended(exchange);
+    gm_access_ended(exchange);
     exchange_vacate(exchange);
     gm_slice_put(exchange->open_block);
     gm_chain_clear(&exchange->replay, gm_ring_segs(ctx->ring));
@@ -126,6 +128,7 @@ void gm_exchange_finish(struct gm_exchange *exchange)
 
 void gm_exchange_cancel(struct gm_exchange *exchange, enum gm_reason_code reason)
 {
+    exchange->reason = (uint16_t)reason;
     exchange_reset(exchange, reason);
     exchange_release(exchange);
 }
@@ -197,12 +200,13 @@ static void exchange_answer(struct gm_exchange *exchange, enum gm_reason_code re
     answer.http10 = exchange->http10;
     answer.request_id = (struct gm_http_span){exchange->request_id, exchange->request_id_len};
     exchange->status = (uint16_t)answer.status;
-    gm_answer_write(exchange->ctx, &exchange->client->conn, &answer);
+    exchange->bytes_out += gm_answer_write(exchange->ctx, &exchange->client->conn, &answer);
 }
 
 void gm_exchange_fail(struct gm_exchange *exchange, enum gm_reason_code reason)
 {
     struct gm_client *client = exchange->client;
+    exchange->reason = (uint16_t)reason;
     exchange_log_failure(exchange, reason);
     exchange_reset(exchange, reason);
     bool answered = !exchange->final_passed;
@@ -262,6 +266,8 @@ static void exchange_refuse(struct gm_client *client, const struct gm_exchange_r
         message);
     gm_figures_refused(client->ctx, (struct gm_http_span){request->service, request->service_len},
                        request->who, reason);
+    answer.who = request->who;
+    answer.service = (struct gm_http_span){request->service, request->service_len};
     gm_admit_answer(client, request->head, answer);
 }
 
@@ -334,6 +340,7 @@ struct gm_exchange *gm_exchange_start(struct gm_client *client,
     exchange->active = true;
     exchange->client = client;
     gm_figures_began(exchange, request->who);
+    gm_access_began(exchange, request->head);
     exchange_describe(exchange, request);
     int rc = exchange_reserve(exchange)
                  ? gm_request_encode(exchange, request, &exchange->open_block)
@@ -440,6 +447,7 @@ void gm_exchange_commit(struct gm_exchange *exchange)
 /* Sends the first `len` bytes of `from`, a borrowed slice of this ring. */
 static void exchange_send_data(struct gm_exchange *exchange, gm_slice from, uint32_t len)
 {
+    exchange->bytes_in += len;
     if (exchange->request_stopped)
         return;
     gm_slice piece = gm_slice_ref((gm_slice){from.data, len, from.buf});

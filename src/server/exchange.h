@@ -64,9 +64,12 @@ struct gm_exchange {
     uint64_t answer_left; /* ANSWER_LENGTH: bytes still to come */
     struct gm_window window;
 
-    uint64_t started_ns; /* when its head had been read and admitted */
+    uint64_t started_ns;          /* when its head had been read and admitted */
+    uint64_t first_byte_ns;       /* when its final head was sent on; 0: not yet */
+    uint64_t bytes_in, bytes_out; /* of bodies, as far as they have been passed on */
     uint16_t service_len;
     uint16_t status; /* of the final head that the client has been sent; 0: none */
+    uint16_t reason; /* enum gm_reason_code: why it failed; NONE: it has not */
     uint8_t request_id_len, subject_len;
     /* Texts without NUL. Last, and not cleared between two exchanges. */
     char service[GM_REGISTRY_SERVICE_MAX];

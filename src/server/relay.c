@@ -107,6 +107,13 @@ static void write_head(struct gm_exchange *exchange, const struct gm_head_respon
     gm_conn_commit(conn, out.len);
 }
 
+/* The answer's own head has come. */
+static void relay_began(struct gm_exchange *exchange, uint16_t status)
+{
+    exchange->status = status;
+    exchange->first_byte_ns = gm_ring_now_ns(exchange->ctx->ring);
+}
+
 static void relay_head(struct gm_exchange *exchange, gm_slice block)
 {
     struct gm_head_response head;
@@ -126,7 +133,7 @@ static void relay_head(struct gm_exchange *exchange, gm_slice block)
     }
     exchange->final_passed = !interim;
     if (!interim)
-        exchange->status = head.status;
+        relay_began(exchange, head.status);
     gm_slice_put(block);
     /* An upgrade that was refused is an ordinary exchange from here on, without a request body. */
     if (!interim && exchange->upgrade && exchange->framing != GM_ANSWER_RAW) {
@@ -147,6 +154,7 @@ static void relay_data(struct gm_exchange *exchange, gm_slice slice)
         gm_exchange_fail(exchange, GM_REASON_PROTOCOL_ERROR);
         return;
     }
+    exchange->bytes_out += slice.len;
     if (exchange->framing == GM_ANSWER_LENGTH)
         exchange->answer_left -= slice.len;
     if (exchange->framing != GM_ANSWER_CHUNKED) {

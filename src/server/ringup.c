@@ -14,6 +14,7 @@
 
 #include "base/log.h"
 #include "control/process.h"
+#include "server/access.h"
 #include "server/attach.h"
 #include "server/exchange.h"
 #include "server/far.h"
@@ -221,6 +222,8 @@ int gm_server_ring_init(struct gm_ring *ring, void *arg)
     if (rc >= 0)
         rc = init_tokens(ctx);
     if (rc >= 0)
+        rc = gm_access_ring_init(ctx);
+    if (rc >= 0)
         rc = open_listeners(ctx);
     return rc;
 }
@@ -232,6 +235,7 @@ void gm_server_ring_fini(struct gm_ring *ring, void *arg)
     if (ctx == NULL)
         return;
     gm_attach_fini(ctx);
+    gm_access_ring_fini(ctx);
     gm_certs_ring_fini(ctx);
     gm_keys_ring_fini(ctx);
     gm_port_fini(&ctx->port);

@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "control/process.h"
+#include "server/access.h"
 #include "server/lanes.h"
 #include "server/ringup.h"
 
@@ -109,6 +110,8 @@ static int start(struct gm_server_shared *shared)
     if (rc >= 0)
         rc = gm_log_start(true);
     if (rc >= 0)
+        rc = gm_access_open(shared->config, &shared->access);
+    if (rc >= 0)
         rc = start_rings(shared);
     if (rc < 0)
         return rc;
@@ -172,6 +175,7 @@ static void release(struct gm_server_shared *shared)
     gm_certs_fini(&shared->certs);
     gm_keys_fini(&shared->keys);
     gm_lanes_free(shared->lanes);
+    gm_access_close(shared->access);
     free(shared->registries);
     free(shared->ports);
     free(shared->ring_contexts);

@@ -61,6 +61,10 @@
     X(RETRIES, retries, COUNTER, "Requests tried again on another link")                           \
     X(REQUESTS, requests, COUNTER, "Requests taken from clients")                                  \
     X(REQUESTS_FAILED, requests_failed, COUNTER, "Requests answered with an error made by Gimlet") \
+    X(REQUESTS_WAITING, requests_waiting, GAUGE, "Requests that wait for a place")                 \
+    X(REQUESTS_QUEUED, requests_queued, COUNTER, "Requests that had to wait for a place")          \
+    X(QUEUE_REFUSED, queue_refused, COUNTER, "Requests refused because their queue was full")      \
+    X(QUEUE_TIMEOUTS, queue_timeouts, COUNTER, "Requests that waited for a place in vain")         \
     X(TOKEN_HITS, token_hits, COUNTER, "Tokens found in the cache")                                \
     X(TOKEN_MISSES, token_misses, COUNTER, "Tokens whose signature had to be checked")             \
     X(TOKEN_REJECTS, token_rejects, COUNTER, "Tokens refused")                                     \

@@ -28,6 +28,8 @@
 /* A frame's head block is at most 65,535 bytes long, and a head is no larger than its block. */
 #define GM_CONFIG_HEADER_BYTES_MAX 65536
 #define GM_CONFIG_SERVICES_MAX     64
+/* More than all rings together hold requests. */
+#define GM_CONFIG_QUEUE_MAX INT64_C(1000000)
 
 enum gm_config_io {
     GM_CONFIG_IO_AUTO, /* io_uring, or epoll where io_uring is refused */
@@ -87,6 +89,8 @@ struct gm_server_config {
     int64_t max_concurrent_requests;  /* 0 = no limit */
     const char *response_buffer_size; /* NULL = unset; of no use but to say so */
     bool old_name;                    /* started as gimlet-server */
+    int64_t queue_size;               /* requests of a service that may wait; 0 = none */
+    uint64_t queue_timeout_ns;        /* longest wait */
     const char *access_log;           /* NULL: off; "-": standard output; else a file */
     bool access_log_query;            /* with the queries of targets */
     uint64_t header_bytes;            /* longest request head */

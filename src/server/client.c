@@ -481,7 +481,9 @@ static void client_recv_end(struct gm_conn *conn, int error)
     /* Between requests nothing can be cut short: many a client ends without close_notify. */
     if (error == -GM_E_TLS_TRUNCATED && client->state == GM_CLIENT_HEAD)
         error = 0;
-    if (error < 0 || client->state == GM_CLIENT_VERIFY || client->state == GM_CLIENT_EXCHANGE) {
+    bool waits = client->exchange != NULL && client->exchange->ticket != NULL;
+    if (error < 0 || client->state == GM_CLIENT_VERIFY || client->state == GM_CLIENT_EXCHANGE ||
+        waits) {
         client_gone(client);
         return;
     }
@@ -495,7 +497,8 @@ static void client_hangup(struct gm_conn *conn)
 {
     struct gm_client *client = client_of(conn);
     bool answers_wait = client->state == GM_CLIENT_HEAD && gm_conn_queued(conn) > 0;
-    if (client->state != GM_CLIENT_RAW && !answers_wait)
+    bool waits = client->exchange != NULL && client->exchange->ticket != NULL;
+    if ((client->state != GM_CLIENT_RAW || waits) && !answers_wait)
         client_gone(client);
 }
 
@@ -588,6 +591,10 @@ static void client_expired(struct gm_timer *timer)
         return;
     case GM_CLIENT_EXCHANGE:
     case GM_CLIENT_RAW:
+        if (client->exchange->ticket != NULL) {
+            gm_client_touch(client); /* what it waits for has a deadline of its own */
+            return;
+        }
         gm_exchange_fail(client->exchange,
                          client_owes(client) ? GM_REASON_REQUEST_TIMEOUT : GM_REASON_TIMEOUT);
         return;

@@ -26,6 +26,7 @@
 struct gm_access_log;
 struct gm_access_note;
 struct gm_client;
+struct gm_queue;
 struct gm_exchange;
 struct gm_far;
 struct gm_server_link;
@@ -103,6 +104,7 @@ struct gm_server_ring {
     uint32_t exchange_free_count;
     uint32_t exchange_used_count;
 
+    struct gm_queue *queue;              /* NULL: nobody waits for a place */
     struct gm_access_note *access_notes; /* by exchange; NULL: no access log */
 
     struct gm_far *

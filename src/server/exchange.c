@@ -2,8 +2,9 @@
  * answer is relay.c's.
  *
  * Owner: the client's ring. Invariants: unpulled <= upload_reserved; the window's size is reserved
- * as long as the exchange is in use; the card is held from open to release; a new attempt has a new
- * generation, so that messages of the old one find nobody. */
+ * as long as the exchange is in use; the card is held from open to release, and NULL exactly while
+ * the exchange waits for one; a new attempt has a new generation, so that messages of the old one
+ * find nobody. */
 #include "server/exchange.h"
 
 #include <stdio.h>
@@ -15,6 +16,7 @@
 #include "server/access.h"
 #include "server/admit.h"
 #include "server/figures.h"
+#include "server/queue.h"
 #include "server/request.h"
 
 /* ---- Life ---- */
@@ -48,36 +50,23 @@ static struct gm_exchange *exchange_take(struct gm_server_ring *ctx)
     return exchange;
 }
 
-/* A place under --max-concurrent-requests: whoever counts past it steps back. */
-static bool place_take(struct gm_server_shared *shared)
-{
-    const int64_t limit = shared->config->max_concurrent_requests;
-    int64_t before = atomic_fetch_add_explicit(&shared->active_requests, 1, memory_order_relaxed);
-    if (limit <= 0 || before < limit)
-        return true;
-    atomic_fetch_sub_explicit(&shared->active_requests, 1, memory_order_relaxed);
-    return false;
-}
-
-static void place_give(struct gm_server_shared *shared)
-{
-    atomic_fetch_sub_explicit(&shared->active_requests, 1, memory_order_relaxed);
-}
-
 /* Its card and its place are free, for whoever comes next. */
 static void exchange_vacate(struct gm_exchange *exchange)
 {
     struct gm_server_ring *ctx = exchange->ctx;
     uint64_t now_ns = gm_ring_now_ns(ctx->ring);
-    if (exchange->card != NULL) {
-        gm_rate_add(&exchange->card->rate, now_ns);
-        gm_card_end(exchange->card);
-    }
+    struct gm_card *card = exchange->card;
+    /* One that found no place has freed none. */
+    bool counts = (gm_reason_get(exchange->reason)->flags & GM_REASON_UNTOUCHED) == 0;
+    if (card != NULL && counts)
+        gm_rate_add(&card->rate, now_ns);
+    if (card != NULL)
+        gm_card_end(card);
     exchange->card = NULL;
-    if (exchange->active) {
+    if (exchange->active && counts)
         gm_rate_add(&ctx->shared->rate, now_ns);
-        place_give(ctx->shared);
-    }
+    if (exchange->active)
+        gm_place_give(ctx);
     exchange->active = false;
 }
 
@@ -86,6 +75,8 @@ static void exchange_release(struct gm_exchange *exchange)
     struct gm_server_ring *ctx = exchange->ctx;
     gm_figures_ended(exchange);
     gm_access_ended(exchange);
+    if (exchange->ticket != NULL)
+        gm_queue_leave(exchange);
     exchange_vacate(exchange);
     gm_slice_put(exchange->open_block);
     gm_chain_clear(&exchange->replay, gm_ring_segs(ctx->ring));
@@ -111,8 +102,9 @@ void gm_exchange_tell(struct gm_exchange *exchange, const struct gm_port_message
 
 static void exchange_reset(struct gm_exchange *exchange, enum gm_reason_code reason)
 {
-    gm_exchange_tell(exchange,
-                     &(struct gm_port_message){.kind = GM_PORT_RESET, .reason = (uint16_t)reason});
+    if (exchange->card != NULL) /* else no link knows of it */
+        gm_exchange_tell(
+            exchange, &(struct gm_port_message){.kind = GM_PORT_RESET, .reason = (uint16_t)reason});
 }
 
 void gm_exchange_finish(struct gm_exchange *exchange)
@@ -147,6 +139,7 @@ struct want {
     const char *service;
     size_t service_len;
     uint32_t agent_limit; /* of the agent that refused; 0: not known */
+    uint32_t ahead;       /* requests that wait already */
 };
 
 #define EXCHANGE_MESSAGE_MAX (GM_REGISTRY_SERVICE_MAX + 64u)
@@ -181,7 +174,14 @@ static void exchange_explain(struct gm_server_ring *ctx, const struct want *want
     }
     answer->message = message;
     if (answer->reason != GM_REASON_AGENT_UNAVAILABLE)
-        answer->retry_after_s = gm_rate_wait_s(milli, 1);
+        answer->retry_after_s = gm_rate_wait_s(milli, want->ahead + 1u);
+}
+
+/* After an answer of ours the connection goes on: nothing of the request is still to come. */
+static bool exchange_keeps(const struct gm_exchange *exchange)
+{
+    return exchange->request_done && exchange->keep_alive && !exchange->client->close_after &&
+           exchange->ctx->phase != GM_SERVER_DRAINING;
 }
 
 static void exchange_answer(struct gm_exchange *exchange, enum gm_reason_code reason)
@@ -192,11 +192,12 @@ static void exchange_answer(struct gm_exchange *exchange, enum gm_reason_code re
         exchange->ctx,
         &(struct want){.service = exchange->service,
                        .service_len = exchange->service_len,
+                       .ahead = exchange->ahead,
                        .agent_limit = exchange->card == NULL ? 0 : exchange->card->request_limit},
         &answer, message);
     answer.json = exchange->accepts_json;
     answer.head_only = exchange->method == GM_HTTP_HEAD;
-    answer.close = true;
+    answer.close = !exchange_keeps(exchange);
     answer.http10 = exchange->http10;
     answer.request_id = (struct gm_http_span){exchange->request_id, exchange->request_id_len};
     exchange->status = (uint16_t)answer.status;
@@ -209,7 +210,7 @@ void gm_exchange_fail(struct gm_exchange *exchange, enum gm_reason_code reason)
     exchange->reason = (uint16_t)reason;
     exchange_log_failure(exchange, reason);
     exchange_reset(exchange, reason);
-    bool answered = !exchange->final_passed;
+    bool answered = !exchange->final_passed, clean = answered && exchange_keeps(exchange);
     /* A chunked or counted body that stops short is an error to every client; one that ends with
      * the connection needs a RST to be one. */
     bool ends_with_close =
@@ -222,14 +223,14 @@ void gm_exchange_fail(struct gm_exchange *exchange, enum gm_reason_code reason)
     if (!answered && ends_with_close)
         gm_client_cut(client, true);
     else
-        gm_client_exchange_done(client, false);
+        gm_client_exchange_done(client, clean);
 }
 
 /* ---- Opening ---- */
 
+/* Sends its head to the link; `card` has been begun. */
 static void exchange_open(struct gm_exchange *exchange, struct gm_card *card)
 {
-    gm_card_begin(card);
     exchange->card = card;
     exchange->far_ring = card->ring;
     exchange->attempts++;
@@ -309,35 +310,34 @@ static bool exchange_reserve(struct gm_exchange *exchange)
     return true;
 }
 
-static enum gm_reason_code exchange_no_place(struct gm_server_ring *ctx,
-                                             const struct gm_exchange_request *request,
-                                             const struct gm_card *card)
+/* Takes both places, or says why there are none. With a queue, an agent that is thought to be full
+ * is waited for; without one it is asked all the same. */
+static enum gm_reason_code find_place(struct gm_server_ring *ctx,
+                                      const struct gm_exchange_request *request,
+                                      struct gm_card **card)
 {
-    if (card != NULL)
-        return GM_REASON_OVERLOAD;
-    return gm_registry_serves(ctx->registry, request->service, request->service_len)
-               ? GM_REASON_AGENT_LIMIT
-               : GM_REASON_AGENT_UNAVAILABLE;
+    const char *service = request->service;
+    size_t len = request->service_len;
+    bool upgrade = request->head->framing.upgrade != GM_HTTP_UPGRADE_NONE;
+    if (gm_queue_waits(ctx, service, len) && gm_registry_serves(ctx->registry, service, len))
+        return GM_REASON_AGENT_LIMIT; /* they are older */
+    struct gm_card *found = gm_queue_is_on(ctx)
+                                ? gm_registry_pick_free(ctx->registry, service, len, NULL, upgrade)
+                                : gm_registry_pick(ctx->registry, service, len, NULL, upgrade);
+    if (found == NULL && !gm_place_none(ctx->shared))
+        return gm_registry_serves(ctx->registry, service, len) ? GM_REASON_AGENT_LIMIT
+                                                               : GM_REASON_AGENT_UNAVAILABLE;
+    if (found == NULL || !gm_place_take(ctx->shared))
+        return GM_REASON_RATE_LIMIT;
+    gm_card_begin(found);
+    *card = found;
+    return GM_REASON_NONE;
 }
 
-struct gm_exchange *gm_exchange_start(struct gm_client *client,
-                                      const struct gm_exchange_request *request)
+/* An exchange with all that it needs but a place; negative: it has been released. */
+static int exchange_prepare(struct gm_exchange *exchange, struct gm_client *client,
+                            const struct gm_exchange_request *request)
 {
-    struct gm_server_ring *ctx = client->ctx;
-    if (!place_take(ctx->shared)) {
-        exchange_refuse(client, request, GM_REASON_RATE_LIMIT);
-        return NULL;
-    }
-    struct gm_card *card =
-        gm_registry_pick(ctx->registry, request->service, request->service_len, NULL,
-                         request->head->framing.upgrade != GM_HTTP_UPGRADE_NONE);
-    struct gm_exchange *exchange = card == NULL ? NULL : exchange_take(ctx);
-    if (exchange == NULL) {
-        place_give(ctx->shared);
-        exchange_refuse(client, request, exchange_no_place(ctx, request, card));
-        return NULL;
-    }
-    exchange->active = true;
     exchange->client = client;
     gm_figures_began(exchange, request->who);
     gm_access_began(exchange, request->head);
@@ -345,32 +345,135 @@ struct gm_exchange *gm_exchange_start(struct gm_client *client,
     int rc = exchange_reserve(exchange)
                  ? gm_request_encode(exchange, request, &exchange->open_block)
                  : -GM_E_NOMEM;
-    if (rc < 0) {
+    if (rc < 0)
         exchange_release(exchange);
+    return rc;
+}
+
+struct gm_exchange *gm_exchange_start(struct gm_client *client,
+                                      const struct gm_exchange_request *request)
+{
+    struct gm_server_ring *ctx = client->ctx;
+    struct gm_card *card = NULL;
+    enum gm_reason_code none = find_place(ctx, request, &card);
+    bool wait = gm_queue_is_on(ctx) && none != GM_REASON_NONE &&
+                gm_registry_serves(ctx->registry, request->service, request->service_len);
+    struct gm_exchange *exchange = none == GM_REASON_NONE || wait ? exchange_take(ctx) : NULL;
+    if (exchange == NULL && card != NULL) {
+        gm_card_end(card);
+        gm_place_give(ctx);
+    }
+    if (exchange == NULL) {
+        bool full = none == GM_REASON_NONE || wait;
+        exchange_refuse(client, request, full ? GM_REASON_OVERLOAD : none);
+        return NULL;
+    }
+    exchange->card = card;
+    exchange->active = card != NULL;
+    int rc = exchange_prepare(exchange, client, request);
+    if (rc < 0) {
         exchange_refuse(client, request,
                         rc == -GM_E_LIMIT ? GM_REASON_HEADER_TOO_LARGE : GM_REASON_OVERLOAD);
         return NULL;
     }
+    if (wait && !gm_queue_join(exchange, false)) {
+        exchange_release(exchange);
+        exchange_refuse(client, request, GM_REASON_OVERLOAD);
+        return NULL;
+    }
     client->exchange = exchange;
-    exchange_open(exchange, card);
+    if (!wait)
+        exchange_open(exchange, card);
     return exchange;
+}
+
+/* ---- Again ---- */
+
+/* All of the request that is held, to another link; `card` has been begun. */
+static void exchange_resend(struct gm_exchange *exchange, struct gm_card *card)
+{
+    bool ended = exchange->request_done;
+    exchange->request_done = ended && exchange->replay.count == 0;
+    exchange_open(exchange, card);
+    exchange->request_done = ended;
+    struct gm_seg_pool *segs = gm_ring_segs(exchange->ctx->ring);
+    struct gm_chain again = exchange->replay;
+    exchange->replay = (struct gm_chain){0};
+    while (again.count > 0) {
+        gm_slice piece = gm_chain_pop(&again, segs);
+        gm_exchange_tell(exchange, &(struct gm_port_message){.kind = GM_PORT_DATA, .slice = piece});
+        exchange->send_room -= piece.len;
+        exchange->unpulled += piece.len;
+        if (ended && again.count == 0)
+            gm_exchange_tell(exchange, &(struct gm_port_message){.kind = GM_PORT_END});
+    }
+}
+
+void gm_exchange_go(struct gm_exchange *exchange, struct gm_card *card)
+{
+    exchange->card = card;
+    exchange->active = true;
+    if (exchange->replay.bytes > card->request_window) {
+        gm_exchange_fail(exchange, GM_REASON_AGENT_LIMIT);
+        return;
+    }
+    exchange_resend(exchange, card);
+    gm_client_touch(exchange->client);
+    gm_client_pump(exchange->client);
+}
+
+/* No agent has a place for it after all: it waits, as old as it is. False: it cannot. */
+static bool exchange_wait(struct gm_exchange *exchange)
+{
+    struct gm_server_ring *ctx = exchange->ctx;
+    if (!gm_queue_is_on(ctx) || !gm_queue_join(exchange, true))
+        return false;
+    exchange->generation++;
+    gm_card_end(exchange->card);
+    exchange->card = NULL;
+    exchange->active = false;
+    gm_place_give(ctx);
+    return true;
+}
+
+/* The agent has refused it for its limit: another that is not thought to be full; the first time
+ * also one that is, unless there is a queue to wait in. */
+static struct gm_card *pick_less_full(struct gm_exchange *exchange)
+{
+    struct gm_registry *registry = exchange->ctx->registry;
+    struct gm_card *old = exchange->card, *card = NULL;
+    gm_registry_full(registry, old);
+    if (exchange->refusals++ < GM_EXCHANGE_REFUSALS)
+        card = gm_registry_pick_free(registry, exchange->service, exchange->service_len, old,
+                                     exchange->upgrade);
+    if (card != NULL || exchange->refusals > 1 || gm_queue_is_on(exchange->ctx))
+        return card;
+    card = gm_registry_pick(registry, exchange->service, exchange->service_len, old,
+                            exchange->upgrade);
+    return card != NULL && card->agent != old->agent ? card : NULL;
 }
 
 bool gm_exchange_retry(struct gm_exchange *exchange, uint16_t reason, uint8_t flags)
 {
     struct gm_server_ring *ctx = exchange->ctx;
-    if (exchange->head_passed || exchange->attempts >= GM_EXCHANGE_ATTEMPTS ||
-        exchange->open_block.buf == NULL || exchange->request_stopped)
+    bool untouched = (flags & GM_PORT_UNTOUCHED) != 0;
+    /* Refusals for a limit are no attempts: nothing has been tried. */
+    bool full = untouched && reason == GM_REASON_AGENT_LIMIT;
+    if (exchange->head_passed || exchange->open_block.buf == NULL || exchange->request_stopped ||
+        (exchange->attempts >= GM_EXCHANGE_ATTEMPTS && !full))
         return false;
     bool elsewhere = exchange->idempotent && !exchange->upgrade &&
                      (gm_reason_get(reason)->flags & GM_REASON_ELSEWHERE) != 0;
-    if ((flags & GM_PORT_UNTOUCHED) == 0 && !elsewhere)
+    if (!untouched && !elsewhere)
         return false;
     struct gm_card *old = exchange->card;
-    struct gm_card *card = gm_registry_pick(ctx->registry, exchange->service, exchange->service_len,
-                                            old, exchange->upgrade);
+    struct gm_card *card = full ? pick_less_full(exchange)
+                                : gm_registry_pick(ctx->registry, exchange->service,
+                                                   exchange->service_len, old, exchange->upgrade);
+    if (full)
+        exchange->attempts--;
     if (card == NULL || exchange->replay.bytes > card->request_window)
-        return false;
+        return full && exchange_wait(exchange);
     gm_counter_add(GM_COUNTER_RETRIES, 1);
     gm_log_info("request moves to another link",
                 GM_STRN("requestID", exchange->request_id, exchange->request_id_len),
@@ -378,20 +481,8 @@ bool gm_exchange_retry(struct gm_exchange *exchange, uint16_t reason, uint8_t fl
                 GM_STR("reason", gm_reason_get(reason)->name));
     exchange->generation++;
     gm_card_end(old);
-    bool ended = exchange->request_done;
-    exchange->request_done = ended && exchange->replay.count == 0;
-    exchange_open(exchange, card);
-    exchange->request_done = ended;
-    struct gm_chain again = exchange->replay;
-    exchange->replay = (struct gm_chain){0};
-    while (again.count > 0) {
-        gm_slice piece = gm_chain_pop(&again, gm_ring_segs(ctx->ring));
-        gm_exchange_tell(exchange, &(struct gm_port_message){.kind = GM_PORT_DATA, .slice = piece});
-        exchange->send_room -= piece.len;
-        exchange->unpulled += piece.len;
-        if (ended && again.count == 0)
-            gm_exchange_tell(exchange, &(struct gm_port_message){.kind = GM_PORT_END});
-    }
+    gm_card_begin(card);
+    exchange_resend(exchange, card);
     return true;
 }
 
@@ -399,7 +490,7 @@ bool gm_exchange_retry(struct gm_exchange *exchange, uint16_t reason, uint8_t fl
 
 uint64_t gm_exchange_room(const struct gm_exchange *exchange)
 {
-    if (exchange->request_done)
+    if (exchange->request_done || exchange->card == NULL)
         return 0;
     if (exchange->request_stopped)
         return GM_CLIENT_BUF_BYTES;

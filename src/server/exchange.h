@@ -19,6 +19,10 @@
 #define GM_EXCHANGE_UPLOAD_BYTES (64u << 10)
 #define GM_EXCHANGE_ATTEMPTS     2u
 #define GM_REQUEST_ID_MAX        128u
+/* Agents that may refuse a request for their limit before it is refused, or waits. */
+#define GM_EXCHANGE_REFUSALS 8u
+
+struct gm_ticket;
 
 enum gm_answer_framing {
     GM_ANSWER_NONE,
@@ -31,10 +35,11 @@ enum gm_answer_framing {
 struct gm_exchange {
     struct gm_server_ring *ctx;
     struct gm_client *client;
-    struct gm_card *card; /* the link in use; counted in its load */
+    struct gm_card *card;     /* the link in use; counted in its load. NULL: it waits for one */
+    struct gm_ticket *ticket; /* while it waits */
     uint32_t index, generation;
     uint16_t far_ring;
-    uint8_t attempts;
+    uint8_t attempts, refusals;
     bool in_use;
     bool active; /* has its place under --max-concurrent-requests */
 
@@ -69,6 +74,7 @@ struct gm_exchange {
     uint64_t bytes_in, bytes_out; /* of bodies, as far as they have been passed on */
     uint16_t service_len;
     uint16_t status; /* of the final head that the client has been sent; 0: none */
+    uint32_t ahead;  /* how many waited when it was refused a place */
     uint16_t reason; /* enum gm_reason_code: why it failed; NONE: it has not */
     uint8_t request_id_len, subject_len;
     /* Texts without NUL. Last, and not cleared between two exchanges. */
@@ -115,6 +121,10 @@ void gm_exchange_commit(struct gm_exchange *exchange);
 void gm_exchange_finish(struct gm_exchange *exchange);
 /* Sends a message to the far half. For server/relay.c. */
 void gm_exchange_tell(struct gm_exchange *exchange, const struct gm_port_message *message);
+
+/* Its turn has come (server/queue.h): `card` has been begun, and a place under the server's limit
+ * is its own. */
+void gm_exchange_go(struct gm_exchange *exchange, struct gm_card *card);
 
 /* Message from the far half (gm_port_ops.on_near). In server/relay.c. */
 void gm_exchange_on_message(void *ctx, const struct gm_port_message *message);

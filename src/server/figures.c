@@ -51,6 +51,11 @@ void gm_figures_ended(struct gm_exchange *exchange)
     struct gm_server_ring *ctx = exchange->ctx;
     if (exchange->status == 0)
         return;
+    if (exchange->reason == GM_REASON_RATE_LIMIT) {
+        gm_metrics_reject(&ctx->metrics, exchange->service, exchange->service_len,
+                          gm_ring_now_ns(ctx->ring));
+        return;
+    }
     const char *agent = exchange->card == NULL ? "" : exchange->card->subject;
     uint64_t now_ns = gm_ring_now_ns(ctx->ring);
     gm_metrics_answered(&ctx->metrics,

@@ -14,6 +14,11 @@
 /* A link elsewhere must be this much less busy before a request crosses rings: crossing costs about
  * half a request's work. */
 #define REGISTRY_LOCAL_SLACK 4u
+/* An agent's refusal is believed for so long: a few round trips, and short beside the time that
+ * anybody waits. */
+#define REGISTRY_FULL_NS 100000000ull
+/* Steps double from 1; behind this one the agent counts as any other again. */
+#define REGISTRY_FULL_STEPS 1024u
 
 struct service {
     struct service *next;
@@ -246,6 +251,8 @@ struct want {
     const struct gm_card *except; /* a first attempt failed on it; NULL: none did */
     bool other_agent;             /* leave out its whole agent, too */
     bool upgrade;                 /* leave out what carries none */
+    bool full;                    /* agents that are thought to be full, too */
+    uint64_t now_ns;
 };
 
 static bool card_usable(const struct gm_card *card, const struct want *want)
@@ -264,6 +271,38 @@ struct choice {
     uint32_t load; /* of the agent */
     bool local;
 };
+
+/* By what it has refused. What is known for longer than REGISTRY_FULL_NS is tried anew, with a few
+ * requests more than there are: its other servers may have left it. */
+static bool card_refused(struct gm_card *card, uint32_t load, uint64_t now_ns)
+{
+    uint64_t until_ns = atomic_load_explicit(&card->full_until_ns, memory_order_relaxed);
+    if (until_ns == 0)
+        return false;
+    if (now_ns >= until_ns) {
+        uint32_t step = atomic_load_explicit(&card->full_step, memory_order_relaxed);
+        bool over = step >= REGISTRY_FULL_STEPS;
+        atomic_store_explicit(&card->full_load, load + step, memory_order_relaxed);
+        atomic_store_explicit(&card->full_step, step * 2, memory_order_relaxed);
+        atomic_store_explicit(&card->full_until_ns, over ? 0 : now_ns + REGISTRY_FULL_NS,
+                              memory_order_relaxed);
+        return false;
+    }
+    return load >= atomic_load_explicit(&card->full_load, memory_order_relaxed);
+}
+
+/* The agent of the links from `from` to before `to`, with `load` of our requests. */
+static bool agent_full(const struct service *service, uint32_t from, uint32_t to, uint32_t load,
+                       uint64_t now_ns)
+{
+    for (uint32_t i = from; i < to; i++) {
+        struct gm_card *card = service->cards[i];
+        if ((card->request_limit > 0 && load >= card->request_limit) ||
+            card_refused(card, load, now_ns))
+            return true;
+    }
+    return false;
+}
 
 /* The agent whose links begin at `from`; *next is behind them. card == NULL: none of them is
  * usable. */
@@ -286,6 +325,9 @@ static struct choice agent_choice(const struct service *service, uint32_t from, 
     *next = i;
     choice.local = local != NULL && card_load(local) <= card_load(best) + REGISTRY_LOCAL_SLACK;
     choice.card = choice.local ? local : best;
+    if (choice.card != NULL && !want->full &&
+        agent_full(service, from, i, choice.load, want->now_ns))
+        choice.card = NULL;
     return choice;
 }
 
@@ -309,26 +351,71 @@ static struct gm_card *service_pick(const struct service *service, uint32_t turn
     return best.card;
 }
 
-struct gm_card *gm_registry_pick(struct gm_registry *registry, const char *name, size_t len,
-                                 const struct gm_card *except, bool upgrade)
+/* `like` says all but the state and whose links are left out. */
+static struct gm_card *pick(struct gm_registry *registry, struct service *service,
+                            const struct want *like)
 {
-    struct service *service = service_find(registry, name, len);
-    if (service == NULL)
-        return NULL;
     /* In order of preference. A link that is asked for a sign of life nearly always gives it a
      * round trip later: a request had better wait for that than be refused. */
-    const struct want wants[] = {{GM_CARD_READY, except, true, upgrade},
-                                 {GM_CARD_READY, except, false, upgrade},
-                                 {GM_CARD_SILENT, except, true, upgrade},
-                                 {GM_CARD_SILENT, except, false, upgrade},
-                                 {GM_CARD_READY, except, true, false}};
-    uint32_t turn = service->turn++;
-    for (unsigned i = 0; i < sizeof wants / sizeof wants[0]; i++) {
-        struct gm_card *card = service_pick(service, turn, &wants[i]);
+    static const struct {
+        enum gm_card_state state;
+        bool other_agent, any_link;
+    } orders[] = {{GM_CARD_READY, true, false},
+                  {GM_CARD_READY, false, false},
+                  {GM_CARD_SILENT, true, false},
+                  {GM_CARD_SILENT, false, false},
+                  {GM_CARD_READY, true, true}};
+    for (unsigned i = 0; i < sizeof orders / sizeof orders[0]; i++) {
+        struct want want = *like;
+        want.state = orders[i].state;
+        want.other_agent = orders[i].other_agent;
+        want.upgrade = like->upgrade && !orders[i].any_link;
+        want.now_ns = gm_ring_now_ns(registry->ring);
+        struct gm_card *card = service_pick(service, service->turn, &want);
         if (card != NULL)
             return card;
     }
     return NULL;
+}
+
+struct gm_card *gm_registry_pick_free(struct gm_registry *registry, const char *name, size_t len,
+                                      const struct gm_card *except, bool upgrade)
+{
+    struct service *service = service_find(registry, name, len);
+    if (service == NULL)
+        return NULL;
+    service->turn++;
+    return pick(registry, service, &(struct want){.except = except, .upgrade = upgrade});
+}
+
+struct gm_card *gm_registry_pick(struct gm_registry *registry, const char *name, size_t len,
+                                 const struct gm_card *except, bool upgrade)
+{
+    struct gm_card *card = gm_registry_pick_free(registry, name, len, except, upgrade);
+    struct service *service = card != NULL ? NULL : service_find(registry, name, len);
+    if (service == NULL)
+        return card;
+    return pick(registry, service,
+                &(struct want){.except = except, .upgrade = upgrade, .full = true});
+}
+
+void gm_registry_full(struct gm_registry *registry, const struct gm_card *card)
+{
+    const struct service *service = service_find(registry, card->service, strlen(card->service));
+    uint64_t until_ns = gm_ring_now_ns(registry->ring) + REGISTRY_FULL_NS;
+    uint32_t load = 0;
+    struct gm_card *first = NULL;
+    for (uint32_t i = 0; service != NULL && i < service->count; i++) {
+        if (service->cards[i]->agent != card->agent)
+            continue;
+        first = first == NULL ? service->cards[i] : first;
+        load += card_load(service->cards[i]);
+    }
+    if (first == NULL)
+        return; /* it has gone */
+    atomic_store_explicit(&first->full_load, load > 0 ? load - 1 : 0, memory_order_relaxed);
+    atomic_store_explicit(&first->full_step, 1, memory_order_relaxed);
+    atomic_store_explicit(&first->full_until_ns, until_ns, memory_order_relaxed);
 }
 
 bool gm_registry_serves(const struct gm_registry *registry, const char *name, size_t len)

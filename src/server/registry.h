@@ -40,7 +40,7 @@ struct gm_card {
                        balance only */
     uint32_t link_index, link_generation; /* on ring `ring` */
     uint32_t lane, stream_limit;
-    bool old; /* of 0.0.x: it carries no upgrades */
+    bool old;               /* of 0.0.x: it carries no upgrades */
     uint32_t request_limit; /* of the agent process, over all its links and servers; 0: not said */
     uint16_t ring;
     uint32_t
@@ -54,6 +54,12 @@ struct gm_card {
     /* enum gm_card_state. Writer: the link's ring; readers: any. Publishes nothing: a request that
      * meets an ended link is refused there. */
     _Atomic uint32_t state;
+    /* The agent process has refused a request for its limit: until `full_until_ns` it is thought to
+     * be full from `full_load` requests of ours on; then it is tried with `full_step` more, twice
+     * as many each time. 0: nothing is thought. Writers and readers: any ring; relaxed, an
+     * estimate. */
+    _Atomic uint64_t full_until_ns;
+    _Atomic uint32_t full_load, full_step;
     struct gm_rate rate; /* of requests that have ended on it, by whichever ring */
     /* What the agent has last told about this link, enum gm_report_figure. Writer: the link's ring;
      * readers: any; relaxed, each figure by itself. */
@@ -83,6 +89,12 @@ void gm_card_withdraw(struct gm_registry *registry, struct gm_card *card);
  * unless there is none. NULL: none. The card is borrowed until the turn's end. */
 struct gm_card *gm_registry_pick(struct gm_registry *registry, const char *service, size_t len,
                                  const struct gm_card *except, bool upgrade);
+/* The same of agents alone that are not thought to be full: below the limit that they have said,
+ * and by what they have refused. gm_registry_pick takes those first, and then the others. */
+struct gm_card *gm_registry_pick_free(struct gm_registry *registry, const char *service, size_t len,
+                                      const struct gm_card *except, bool upgrade);
+/* The card's agent has refused a request, still counted in its load, for its limit. */
+void gm_registry_full(struct gm_registry *registry, const struct gm_card *card);
 /* A request is given to the link, and ends. Between the two the card stays valid. */
 void gm_card_begin(struct gm_card *card);
 void gm_card_end(struct gm_card *card);

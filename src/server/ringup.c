@@ -19,6 +19,7 @@
 #include "server/exchange.h"
 #include "server/far.h"
 #include "server/figures.h"
+#include "server/queue.h"
 
 #define DRAIN_TICK_NS 20000000ull
 
@@ -223,6 +224,8 @@ int gm_server_ring_init(struct gm_ring *ring, void *arg)
         rc = init_tokens(ctx);
     if (rc >= 0)
         rc = gm_access_ring_init(ctx);
+    if (rc >= 0)
+        rc = gm_queue_init(ctx);
     if (rc >= 0)
         rc = open_listeners(ctx);
     return rc;

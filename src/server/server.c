@@ -15,6 +15,7 @@
 #include "control/process.h"
 #include "server/access.h"
 #include "server/lanes.h"
+#include "server/queue.h"
 #include "server/ringup.h"
 
 /* Public, public over TLS, metrics, health. */
@@ -167,9 +168,12 @@ static void release(struct gm_server_shared *shared)
         gm_rings_join(shared->rings);
     for (uint32_t i = 0; i < count; i++) {
         gm_registry_free(shared->registries[i]);
-        if (shared->ring_contexts[i] != NULL)
-            gm_metrics_fini(&shared->ring_contexts[i]->metrics);
-        free(shared->ring_contexts[i]);
+        struct gm_server_ring *ctx = shared->ring_contexts[i];
+        if (ctx != NULL) {
+            gm_metrics_fini(&ctx->metrics);
+            gm_queue_fini(ctx);
+        }
+        free(ctx);
     }
     gm_control_free(shared->control);
     gm_certs_fini(&shared->certs);

@@ -87,6 +87,24 @@ def test_a_token_that_never_expires_is_refused(tunnel, keys):
     assert (answer.status, answer.body) == (401, b"Unauthorized\n")
 
 
+def test_what_goes_wrong_behind_the_server(workshop):
+    """The first lines, by which scripts tell these apart."""
+    tunnel = workshop.tunnel("--idle-timeout", "700ms")
+    answer = tunnel.get("/hang")
+    assert answer.status == 504 and first_lines(answer, "TIMEOUT") == "Request timeout"
+    answer = tunnel.ask("POST", "/drop", body=b"x")
+    assert answer.status == 502 and first_lines(answer, "BACKEND_ERROR")
+    tunnel.backend.forget()
+    with tunnel.wire() as wire:
+        wire.send(tunnel.head("POST", "/hang", "Content-Length: 1") + b"x")
+        tunnel.backend.wait_seen()
+        tunnel.agent.kill()
+        answer = wire.answer()
+        assert answer.status == 502 and first_lines(answer, "AGENT_DISCONNECT") == "Agent disconnected"
+    answer = tunnel.get("/echo")
+    assert answer.status == 503 and first_lines(answer, "AGENT_UNAVAILABLE") == "No agents available for service svc"
+
+
 # --- limits: after the token, with a Retry-After ---
 
 def retry_after(answer):

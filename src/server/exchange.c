@@ -150,6 +150,7 @@ static void exchange_explain(struct gm_server_ring *ctx, const struct want *want
                              struct gm_answer *answer, char message[EXCHANGE_MESSAGE_MAX])
 {
     uint64_t milli = 0;
+    uint32_t limit;
     switch (answer->reason) {
     case GM_REASON_AGENT_UNAVAILABLE:
         (void)snprintf(message, EXCHANGE_MESSAGE_MAX, "No agents available for service %.*s",
@@ -162,11 +163,13 @@ static void exchange_explain(struct gm_server_ring *ctx, const struct want *want
         milli = gm_rate_read(&ctx->shared->rate, gm_ring_now_ns(ctx->ring));
         break;
     case GM_REASON_AGENT_LIMIT:
-        if (want->agent_limit == 0)
+        limit = want->agent_limit != 0
+                    ? want->agent_limit
+                    : gm_registry_limit(ctx->registry, want->service, want->service_len);
+        if (limit == 0)
             (void)snprintf(message, EXCHANGE_MESSAGE_MAX, "%s", answer->message);
         else
-            (void)snprintf(message, EXCHANGE_MESSAGE_MAX, "%s (%u)", answer->message,
-                           want->agent_limit);
+            (void)snprintf(message, EXCHANGE_MESSAGE_MAX, "%s (%u)", answer->message, limit);
         milli = gm_registry_rate(ctx->registry, want->service, want->service_len);
         break;
     default:
@@ -422,14 +425,21 @@ void gm_exchange_go(struct gm_exchange *exchange, struct gm_card *card)
     gm_client_pump(exchange->client);
 }
 
+/* The link in use is done with; one of 0.0.x may not know that yet. */
+static void exchange_let_go(struct gm_exchange *exchange)
+{
+    exchange_reset(exchange, GM_REASON_CANCELLED);
+    exchange->generation++;
+    gm_card_end(exchange->card);
+}
+
 /* No agent has a place for it after all: it waits, as old as it is. False: it cannot. */
 static bool exchange_wait(struct gm_exchange *exchange)
 {
     struct gm_server_ring *ctx = exchange->ctx;
     if (!gm_queue_is_on(ctx) || !gm_queue_join(exchange, true))
         return false;
-    exchange->generation++;
-    gm_card_end(exchange->card);
+    exchange_let_go(exchange);
     exchange->card = NULL;
     exchange->active = false;
     gm_place_give(ctx);
@@ -443,9 +453,11 @@ static struct gm_card *pick_less_full(struct gm_exchange *exchange)
     struct gm_registry *registry = exchange->ctx->registry;
     struct gm_card *old = exchange->card, *card = NULL;
     gm_registry_full(registry, old);
-    if (exchange->refusals++ < GM_EXCHANGE_REFUSALS)
+    if (exchange->refusals < GM_EXCHANGE_REFUSALS) {
+        exchange->refusals++;
         card = gm_registry_pick_free(registry, exchange->service, exchange->service_len, old,
                                      exchange->upgrade);
+    }
     if (card != NULL || exchange->refusals > 1 || gm_queue_is_on(exchange->ctx))
         return card;
     card = gm_registry_pick(registry, exchange->service, exchange->service_len, old,
@@ -479,8 +491,7 @@ bool gm_exchange_retry(struct gm_exchange *exchange, uint16_t reason, uint8_t fl
                 GM_STRN("requestID", exchange->request_id, exchange->request_id_len),
                 GM_STRN("service", exchange->service, exchange->service_len),
                 GM_STR("reason", gm_reason_get(reason)->name));
-    exchange->generation++;
-    gm_card_end(old);
+    exchange_let_go(exchange);
     gm_card_begin(card);
     exchange_resend(exchange, card);
     return true;

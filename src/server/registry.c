@@ -429,6 +429,16 @@ bool gm_registry_serves(const struct gm_registry *registry, const char *name, si
     return false;
 }
 
+uint32_t gm_registry_limit(const struct gm_registry *registry, const char *name, size_t len)
+{
+    const struct service *service = service_find(registry, name, len);
+    for (uint32_t i = 0; service != NULL && i < service->count; i++) {
+        if (service->cards[i]->request_limit > 0)
+            return service->cards[i]->request_limit;
+    }
+    return 0;
+}
+
 uint64_t gm_registry_rate(const struct gm_registry *registry, const char *name, size_t len)
 {
     const struct service *service = service_find(registry, name, len);

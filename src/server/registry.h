@@ -100,6 +100,8 @@ void gm_card_begin(struct gm_card *card);
 void gm_card_end(struct gm_card *card);
 /* Whether anybody serves the service, however busy. */
 bool gm_registry_serves(const struct gm_registry *registry, const char *service, size_t len);
+/* The limit that an agent of the service has said; 0: none has. */
+uint32_t gm_registry_limit(const struct gm_registry *registry, const char *service, size_t len);
 /* Requests of the service that end in 1000 s, over all of its links (server/rate.h). */
 uint64_t gm_registry_rate(const struct gm_registry *registry, const char *service, size_t len);
 /* Links of the service that this ring knows of, ready or not. */

@@ -114,12 +114,45 @@ static void relay_began(struct gm_exchange *exchange, uint16_t status)
     exchange->first_byte_ns = gm_ring_now_ns(exchange->ctx->ring);
 }
 
+/* On another link, or in the queue for one. False: neither may be. */
+static bool relay_again(struct gm_exchange *exchange, uint16_t reason, uint8_t flags)
+{
+    if (!gm_exchange_retry(exchange, reason, flags))
+        return false;
+    /* The new link may take more than the old one did: a body that stood still goes on. */
+    gm_client_touch(exchange->client);
+    gm_client_pump(exchange->client);
+    return true;
+}
+
+/* "Agent concurrent request limit reached (N)". */
+#define OLD_REFUSAL_MIN 42u
+#define OLD_REFUSAL_MAX 52u
+
+/* An agent of 0.0.x that is full says so by an answer of its own, of a form that no backend's has:
+ * 429 with a type, a length, and nothing else. */
+static bool is_old_refusal(const struct gm_exchange *exchange, const struct gm_head_response *head)
+{
+    struct gm_head_fields fields = head->fields;
+    struct gm_head_field field;
+    return exchange->card->old && head->status == 429 && head->content_length >= OLD_REFUSAL_MIN &&
+           head->content_length <= OLD_REFUSAL_MAX && gm_head_next(&fields, &field) &&
+           field.value_len == sizeof "text/plain" - 1 &&
+           memcmp(field.value, "text/plain", field.value_len) == 0 &&
+           !gm_head_next(&fields, &field);
+}
+
 static void relay_head(struct gm_exchange *exchange, gm_slice block)
 {
     struct gm_head_response head;
     if (exchange->final_passed || gm_head_read_response(block.data, block.len, &head) < 0) {
         gm_slice_put(block);
         gm_exchange_fail(exchange, GM_REASON_PROTOCOL_ERROR);
+        return;
+    }
+    if (is_old_refusal(exchange, &head) &&
+        relay_again(exchange, GM_REASON_AGENT_LIMIT, GM_PORT_UNTOUCHED)) {
+        gm_slice_put(block);
         return;
     }
     bool interim = head.status < 200 && head.status != 101;
@@ -216,12 +249,8 @@ static void relay_stop(struct gm_exchange *exchange)
 
 static void relay_reset(struct gm_exchange *exchange, uint16_t reason, uint8_t flags)
 {
-    if (gm_exchange_retry(exchange, reason, flags)) {
-        /* The new link may take more than the old one did: a body that stood still goes on. */
-        gm_client_touch(exchange->client);
-        gm_client_pump(exchange->client);
+    if (relay_again(exchange, reason, flags))
         return;
-    }
     gm_exchange_fail(exchange, reason == GM_REASON_NONE ? GM_REASON_AGENT_DISCONNECT
                                                         : (enum gm_reason_code)reason);
 }

@@ -139,6 +139,34 @@ def test_a_refusal_that_nobody_foresaw(workshop):
     assert [seen.target for seen in backend.seen[1:]] == ["/echo?1", "/echo?2"]
 
 
+@pytest.mark.plain("the scripted agent of 0.0.x speaks plain text")
+def test_an_old_agent_that_is_full(workshop, keys):
+    """Its refusal is an answer of its own: it is waited for like any other, or passed on where nobody waits."""
+    from old_peer import OldAgent, Pipe
+    backend = workshop.backend()
+    for flags in (("--queue-size", "5", "--queue-timeout", "60s"), ()):
+        server = workshop.server(*flags)
+        agent = OldAgent(server.port, keys.agent("svc", "old"), timeout=PATIENCE)
+        tunnel = Tunnel(server, None, "svc", backend)
+        server.wait_agents("svc")
+        pipe = Pipe(agent, backend.port, limit=1)
+        try:
+            holder, = occupy(tunnel)
+            if flags:
+                with tunnel.wire() as wire:
+                    wire.send(tunnel.head("GET", "/echo?old"))
+                    wait_waiting(server, 1)
+                    holder.close()
+                    assert json.loads(wire.answer().body)["target"] == "/echo?old"
+            else:
+                answer = tunnel.get("/echo")
+                assert (answer.status, answer.body) == (429, b"Agent concurrent request limit reached (1)")
+                assert answer.get("Content-Type") == "text/plain"
+                holder.close()
+        finally:
+            pipe.stop()
+
+
 def test_a_wait_has_an_end(workshop):
     tunnel = workshop.tunnel("--queue-size", "5", "--queue-timeout", "600ms", "--idle-timeout", "20s",
                              agent_flags=("--max-concurrent-requests", "1"))

@@ -392,6 +392,8 @@ struct gm_exchange *gm_exchange_start(struct gm_client *client,
 
 /* ---- Again ---- */
 
+static void replay_keep(struct gm_exchange *exchange, gm_slice piece);
+
 /* All of the request that is held, to another link; `card` has been begun. */
 static void exchange_resend(struct gm_exchange *exchange, struct gm_card *card)
 {
@@ -404,6 +406,7 @@ static void exchange_resend(struct gm_exchange *exchange, struct gm_card *card)
     exchange->replay = (struct gm_chain){0};
     while (again.count > 0) {
         gm_slice piece = gm_chain_pop(&again, segs);
+        replay_keep(exchange, piece); /* an agent may refuse it again */
         gm_exchange_tell(exchange, &(struct gm_port_message){.kind = GM_PORT_DATA, .slice = piece});
         exchange->send_room -= piece.len;
         exchange->unpulled += piece.len;

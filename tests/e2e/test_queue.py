@@ -202,6 +202,8 @@ def test_the_servers_limit_and_an_agent_that_comes_back(workshop):
         wire.send(tunnel.head("GET", "/echo?late"))
         wait_waiting(tunnel.server, 1)
         tunnel.agent.kill()
+        tunnel.server.wait_agents("svc", 0)
+        wait_waiting(tunnel.server, 1)
         for holder in (*holders, more):
             holder.close()
         workshop.agent(tunnel.server, {"svc": tunnel.backend.url})

@@ -42,7 +42,7 @@ class WebSocket:
         self.sock, self.client = sock, client
         self.buffer = bytearray()
         self.lock = threading.Lock()
-        self.pongs = []
+        self.kept = []
         self.answers_pings = True
 
     def _frame(self, opcode: int, data: bytes, fin: bool) -> bytes:
@@ -80,6 +80,8 @@ class WebSocket:
 
     def receive(self, controls: bool = False):
         """The next message: (opcode, bytes). Pings are answered in passing, unless `controls`."""
+        if self.kept:
+            return self.kept.pop(0)
         whole, kind = b"", None
         while True:
             first, second = self._take(2)
@@ -162,9 +164,13 @@ class OldAgent(WebSocket):
     def heard(self):
         """What the agent has said is known to the server: a ping behind it has been answered."""
         self.message(b"heard?", opcode=9)
+        kept = []  # a request may come before the answer
         while (got := self.receive(controls=True)) != (10, b"heard?"):
             if got[0] == 9:
                 self.message(got[1], opcode=10)
+            elif got[0] < 8:
+                kept.append(got)
+        self.kept += kept
 
     def request(self):
         """The next request, whole: (id, head, body). CANCELs of earlier ones are skipped."""
@@ -222,10 +228,9 @@ class Pipe(threading.Thread):
             entry = {"queue": queue.Queue(QUEUE_FRAMES), "sock": None, "gone": False}
             self.requests[ident] = entry
             threading.Thread(target=self._serve, args=(ident, entry, payload), daemon=True).start()
-        elif ident in self.requests and kind == DATA:
-            self.requests[ident]["queue"].put(payload)  # the one reader waits
-        elif ident in self.requests and kind == CANCEL:
-            entry = self.requests.pop(ident)
+        elif kind == DATA and (entry := self.requests.get(ident)):
+            entry["queue"].put(payload)  # the one reader waits
+        elif kind == CANCEL and (entry := self.requests.pop(ident, None)):
             entry["gone"] = True
             if entry["sock"]:
                 try:

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "base/counter.h"
+#include "base/file.h"
 #include "control/watch.h"
 #include "ring/mailbox.h"
 
@@ -93,22 +94,13 @@ static int file_read(struct gm_control_file *file)
     int fd = open(file->path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return -errno;
-    int rc = 0;
-    while (rc == 0) {
-        if (file->len == sizeof file->text) {
-            rc = -GM_E_LIMIT;
-            break;
-        }
-        ssize_t n = read(fd, file->text + file->len, sizeof file->text - file->len);
-        if (n == 0)
-            break;
-        if (n > 0)
-            file->len += (uint32_t)n;
-        else if (errno != EINTR)
-            rc = -errno;
-    }
+    ssize_t n = gm_file_read(fd, file->text, sizeof file->text);
     (void)close(fd);
-    return rc;
+    if (n < 0)
+        return (int)n;
+    file->len = (uint32_t)n;
+    /* A full room may be a part of the file. */
+    return file->len == sizeof file->text ? -GM_E_LIMIT : 0;
 }
 
 static void file_work(struct gm_mail *mail)

@@ -422,11 +422,11 @@ static int start_once(const struct gm_rings_config *config, const struct gm_ring
         why[0] = '\0';
         return 0;
     }
-    *out = NULL;
     memcpy(why, rings->why, GM_WHY_BYTES);
     if (!threads)
         end_all(rings);
     uring = rings->backend == &gm_backend_uring;
+    *out = NULL;
     rings_free(rings);
     return uring && !opened && config->io == GM_IO_AUTO ? -EAGAIN : r;
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every fuzz target of a build directory for some seconds, four at a time.
+# Runs every fuzz target of a build directory for some seconds, five at a time.
 #
 #   tests/fuzz/run.sh BUILD_DIR SECONDS [NAME...]
 #
@@ -43,7 +43,7 @@ if [ -x "$build/tests/fuzz/fuzz_tls_session" ]; then
         -keyout "$GM_FUZZ_KEY" -out "$GM_FUZZ_CERT" 2>/dev/null || { echo "openssl makes no certificate" >&2; exit 1; }
 fi
 
-report=$(printf '%s\n' "$@" | xargs -P 4 -I{} bash -c 'run_target {}')
+report=$(printf '%s\n' "$@" | xargs -P 5 -I{} bash -c 'run_target {}')
 printf '%s\n' "$report"
 failed=$(grep -c '^FAIL ' <<<"$report")
 printf '%d passed, %d failed, 0 skipped\n' "$(grep -c '^ok ' <<<"$report")" "$failed"

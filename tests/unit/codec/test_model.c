@@ -673,7 +673,7 @@ static void run(uint64_t seed)
     free(w);
 }
 
-Test(model, two_muxes_back_to_back, .timeout = 110)
+Test(model, two_muxes_back_to_back, .timeout = 400)
 {
     const char *from = getenv("GM_SEED"), *count = getenv("GM_SEEDS");
     uint64_t first = from != NULL ? strtoull(from, NULL, 10) : 1;

@@ -101,6 +101,13 @@ static bool item_names(const char *item, size_t len, const char *host, const cha
     return is_at_or_below(host, domain) || in_network(name, host);
 }
 
+/* This machine: no proxy has a way to it (as Go's clients have it). */
+static bool is_here(const char *host)
+{
+    return strcasecmp(host, "localhost") == 0 || in_network("127.0.0.0/8", host) ||
+           in_network("::1", host);
+}
+
 bool gm_proxy_exempts(const char *list, const char *host, const char *port)
 {
     for (list += strspn(list, SEPARATORS); *list != '\0'; list += strspn(list, SEPARATORS)) {
@@ -128,10 +135,9 @@ int gm_proxy_choose(char *const *environment, const char *url, struct gm_arena *
     authority += 3;
     if (!split(authority, strcspn(authority, "/"), host, port))
         return 0; /* refused elsewhere */
-    if (exempt != NULL && gm_proxy_exempts(exempt, host,
-                                           port[0] != '\0' ? port
-                                           : tls           ? "443"
-                                                           : "80"))
+    if (port[0] == '\0')
+        (void)copy(port, sizeof port, tls ? "443" : "80", tls ? 3 : 2);
+    if (is_here(host) || (exempt != NULL && gm_proxy_exempts(exempt, host, port)))
         return 0;
     out->url = gm_arena_text(arena, found, strlen(found));
     return out->url == NULL ? -ENOMEM : 0;

@@ -13,8 +13,8 @@ struct gm_proxy_choice {
 };
 
 /* For a ws:// or wss:// URL: https_proxy for wss, http_proxy for ws, small letters first, unless
- * no_proxy names the host. An empty variable is none. Texts are copied into the arena. 0 or
- * -ENOMEM. */
+ * no_proxy names the host or the host is this machine (localhost, a loopback address). An empty
+ * variable is none. Texts are copied into the arena. 0 or -ENOMEM. */
 __attribute__((warn_unused_result)) int gm_proxy_choose(char *const *environment, const char *url,
                                                         struct gm_arena *arena,
                                                         struct gm_proxy_choice *out);

@@ -2,6 +2,7 @@
  * Which proxy the environment asks for, and who is exempt.
  */
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "config/proxy.h"
@@ -41,6 +42,24 @@ Test(proxy, exempt_servers_are_dialled_directly)
     expect((char *[]){https, no, NULL}, "wss://h.example:444/agent", "http://p", "HTTPS_PROXY");
     expect((char *[]){https, no, small, NULL}, "wss://h.example:443", "http://p", "HTTPS_PROXY");
     expect((char *[]){https, no, small, NULL}, "wss://h.example:444", NULL, NULL);
+}
+
+Test(proxy, this_machine_is_dialled_directly)
+{
+    static const char *const here[] =
+        {"localhost",  "LocalHost:80",           "127.0.0.1", "127.9.9.9:8080", "[::1]",
+         "[::1]:8080", "[::ffff:127.0.0.1]:8080"},
+                             *const elsewhere[] = {"localhost.example", "128.0.0.1", "[::2]:8080",
+                                                   "my.localhost", "[::ffff:10.0.0.1]"};
+    char proxy[] = "HTTP_PROXY=http://p", url[64];
+    for (size_t i = 0; i < sizeof here / sizeof here[0]; i++) {
+        (void)snprintf(url, sizeof url, "ws://%s/agent", here[i]);
+        expect((char *[]){proxy, NULL}, url, NULL, NULL);
+    }
+    for (size_t i = 0; i < sizeof elsewhere / sizeof elsewhere[0]; i++) {
+        (void)snprintf(url, sizeof url, "ws://%s/agent", elsewhere[i]);
+        expect((char *[]){proxy, NULL}, url, "http://p", "HTTP_PROXY");
+    }
 }
 
 Test(proxy, lists_of_exemptions)

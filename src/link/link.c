@@ -191,8 +191,7 @@ int gm_link_dial(struct gm_ring *ring, struct gm_link *link, const struct gm_lin
     } else if (dial->proxy != NULL) {
         link->ready.zero_mask = config->tls != NULL;
         if (link_proxy_begin(link, dial->proxy, config, request))
-            gm_conn_recv(&link->conn, GM_POOL_LINK,
-                         config->tls != NULL ? GM_RECV_UNLIMITED : LINK_GRANT_BYTES);
+            gm_conn_recv(&link->conn, GM_POOL_LINK, LINK_GRANT_BYTES);
         else
             link_stick(link);
     }
@@ -248,7 +247,7 @@ void gm_link_end(struct gm_link *link, enum gm_reason_code reason, uint16_t code
         uint8_t payload[GM_WS_CONTROL_MAX];
         link_control(link, GM_WS_CLOSE, payload, gm_ws_close_write(payload, code, text));
     }
-    link_down(link, reason, text);
+    link_down(link, reason, link_proxy_text(link, text));
     if (framed)
         gm_conn_close(&link->conn);
     else
@@ -568,7 +567,8 @@ int link_gather_answer(struct gm_link *link, gm_slice slice, enum gm_http_method
     uint32_t room = link->head == NULL ? 0 : link->head->size - link->head_len;
     if (room < slice.len) {
         gm_slice_put(slice);
-        link_lost(link, "the server's answer is too long");
+        link_lost(link, link->proxy != NULL ? "its answer is too long"
+                                            : "the server's answer is too long");
         return -GM_E_LIMIT;
     }
     memcpy(link->head->data + link->head_len, slice.data, slice.len);

@@ -177,8 +177,8 @@ class Workshop:
         self.closers.append(nginx.close)
         return nginx
 
-    def proxy(self, target: int) -> FaultProxy:
-        proxy = FaultProxy(target)
+    def proxy(self, target: int, **options) -> FaultProxy:
+        proxy = FaultProxy(target, **options)
         self.closers.append(proxy.close)
         return proxy
 

@@ -9,10 +9,12 @@ from lib.settings import PATIENCE
 
 class FaultProxy:
     """Listens on `port` and passes everything to `target`. Settings may change at any time:
-    delay (s, both ways), split (bytes per segment, 0 off), rate (bytes/s, 0 off), frozen, refuse."""
+    delay (s, both ways), split (bytes per segment, 0 off), rate (bytes/s, 0 off), frozen, refuse. `tls`: an SSLContext,
+    whose end it is: the target is spoken to in plain text."""
 
-    def __init__(self, target: int):
+    def __init__(self, target: int, tls=None):
         self.target = target
+        self.tls = tls
         self.delay = 0.0
         self.split = 0
         self.rate = 0
@@ -31,7 +33,8 @@ class FaultProxy:
 
     def _run(self):
         asyncio.set_event_loop(self._loop)
-        self._server = self._loop.run_until_complete(asyncio.start_server(self._accept, "127.0.0.1", 0, limit=1 << 18))
+        self._server = self._loop.run_until_complete(asyncio.start_server(self._accept, "127.0.0.1", 0, limit=1 << 18,
+                                                                               ssl=self.tls))
         self.port = self._server.sockets[0].getsockname()[1]
         self._ready.set()
         self._loop.run_forever()

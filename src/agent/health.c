@@ -12,11 +12,12 @@ static const char *name_of(const struct gm_agent_service_info *service)
     return service->config->name != NULL ? service->config->name : "";
 }
 
-/* On each ring. */
+/* On each ring. Exchanged, and not stored: whoever finds it busy still, and mails nothing for that,
+ * has stored its verdict before, and here that is read after. */
 static void news_arrive(struct gm_mail *mail)
 {
     struct gm_agent_health_news *news = GM_CONTAINER_OF(mail, struct gm_agent_health_news, mail);
-    atomic_store_explicit(&news->busy, 0, memory_order_release);
+    (void)atomic_exchange_explicit(&news->busy, 0, memory_order_acq_rel);
     gm_agent_links_tell(news->to);
 }
 

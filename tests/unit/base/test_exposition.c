@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/counter.h"
 #include "base/exposition.h"
@@ -120,4 +121,22 @@ Test(exposition, the_process_is_described_without_the_constant)
     double age = (double)time(NULL) - value_of(&page, "\nprocess_start_time_seconds ");
     cr_assert(age > -5 && age < 600, "%f s", age);
     free(page.text);
+}
+
+Test(exposition, open_files_are_counted)
+{
+    double counts[2];
+    int more[3] = {-1, -1, -1};
+    for (unsigned i = 0; i < 2; i++) {
+        struct gm_exposition page = {0};
+        gm_exposition_process(&page);
+        cr_assert_not(page.failed);
+        counts[i] = value_of(&page, "\nprocess_open_fds ");
+        free(page.text);
+        for (unsigned n = 0; i == 0 && n < 3; n++)
+            more[n] = dup(STDERR_FILENO);
+    }
+    cr_assert_eq(counts[1] - counts[0], 3);
+    for (unsigned n = 0; n < 3; n++)
+        (void)close(more[n]);
 }

@@ -9,6 +9,7 @@
 
 #include "agent/dialler.h"
 #include "agent/health.h"
+#include "agent/ops.h"
 #include "agent/ringup.h"
 #include "base/log.h"
 #include "control/process.h"
@@ -185,10 +186,14 @@ static int start(struct gm_agent_shared *shared)
 {
     int rc = gm_log_start(true);
     if (rc >= 0)
+        rc = gm_agent_ops_claim(shared->config);
+    if (rc >= 0)
+        rc = gm_control_new(&shared->control); /* rings run before start_rings returns */
+    if (rc >= 0)
         rc = start_rings(shared);
     if (rc < 0)
         return rc;
-    rc = gm_control_start(shared->rings, &shared->control);
+    rc = gm_control_start(shared->control, shared->rings);
     if (rc < 0) {
         gm_log_fatal("cannot start the control thread", GM_ERRTEXT(gm_error_text(rc)));
         gm_rings_stop(shared->rings);

@@ -4,13 +4,14 @@
  * kept, though its connection may have gone. */
 #include "agent/ops.h"
 
-#include <arpa/inet.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "agent/pages.h"
 #include "base/log.h"
+#include "control/claim.h"
 #include "http/parser.h"
 
 #define REQUEST_MAX 4096u
@@ -249,13 +250,30 @@ static void listener_closed(struct gm_listener *listener)
 static int open_port(struct gm_agent_ring *ctx, struct gm_listener *listener, int32_t port,
                      void (*on_accept)(struct gm_listener *listener, int fd))
 {
-    union gm_addr addr = {.in6 = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port)}};
+    union gm_addr addr = gm_claim_any_addr(port);
     listener->on_accept = on_accept;
     listener->on_closed = listener_closed;
     int rc = gm_listener_open(ctx->ring, listener, &addr);
     if (rc < 0)
         gm_log_fatal("cannot listen", GM_INT("port", port), GM_ERRNO(rc));
     return rc;
+}
+
+/* 0, or -EADDRINUSE, which has been told. */
+static int claim(int32_t port)
+{
+    union gm_addr addr = gm_claim_any_addr(port);
+    if (port <= 0 || gm_claim_port(&addr) != -EADDRINUSE)
+        return 0;
+    gm_log_fatal("the port is taken: stop what listens there, or choose another",
+                 GM_INT("port", port), GM_ERRNO(-EADDRINUSE));
+    return -EADDRINUSE;
+}
+
+int gm_agent_ops_claim(const struct gm_agent_config *config)
+{
+    int rc = claim(config->metrics_port);
+    return rc < 0 || config->health_port == config->metrics_port ? rc : claim(config->health_port);
 }
 
 int gm_agent_ops_listen(struct gm_agent_ring *ctx)

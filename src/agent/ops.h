@@ -8,6 +8,8 @@
 
 #include "agent/context.h"
 
+/* Main thread, before the rings start: nobody else has these ports. Negative: it was said why. */
+int gm_agent_ops_claim(const struct gm_agent_config *config) GM_WARN_UNUSED;
 /* In ring 0's init: opens the ports that are wanted. Negative: it was said why. */
 int gm_agent_ops_listen(struct gm_agent_ring *ctx) GM_WARN_UNUSED;
 /* After the rings have ended. Accepts NULL. */

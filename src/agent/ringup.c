@@ -38,7 +38,6 @@ static int init_serves(struct gm_agent_ring *ctx)
     return 0;
 }
 
-/* The control thread starts after the rings, so that pools learn of it from gm_agent_dial_all. */
 static int init_pools(struct gm_agent_ring *ctx)
 {
     const struct gm_agent_shared *shared = ctx->shared;
@@ -49,6 +48,7 @@ static int init_pools(struct gm_agent_ring *ctx)
     for (uint32_t i = 0; i < shared->service_count; i++) {
         struct gm_backend_config config = {
             .store = &ctx->backends,
+            .control = shared->control,
             .target = &shared->services[i].target,
             .tls = gm_trust_place(&shared->services[i].trust, gm_ring_index(ctx->ring)),
             .room = &ctx->tls_room,
@@ -147,10 +147,7 @@ static void service_end(struct gm_agent_ring *ctx, struct gm_agent_service_info 
 
 static void dial_begin(struct gm_ring *ring)
 {
-    struct gm_agent_ring *ctx = gm_ring_user(ring);
-    for (uint32_t i = 0; i < ctx->shared->service_count; i++)
-        ctx->pools[i].config.control = ctx->shared->control;
-    each_service(ctx, service_begin);
+    each_service(gm_ring_user(ring), service_begin);
 }
 
 void gm_agent_dial_all(struct gm_agent_shared *shared)

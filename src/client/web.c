@@ -84,9 +84,11 @@ int gm_web_open(struct gm_web **out, const char *ca_file, char *why)
         .io = GM_IO_EPOLL, .count = 1, .memory_bytes = GM_RING_MEMORY_MIN, .socks_max = 256};
     struct gm_rings_ops ops = {.init = ring_begin, .fini = ring_end, .arg = web};
     char cause[GM_WEB_WHY_BYTES] = "";
-    int rc = gm_rings_start(&config, &ops, &web->rings, cause);
+    int rc = gm_control_new(&web->control);
     if (rc >= 0)
-        rc = gm_control_start(web->rings, &web->control);
+        rc = gm_rings_start(&config, &ops, &web->rings, cause);
+    if (rc >= 0)
+        rc = gm_control_start(web->control, web->rings);
     if (rc >= 0)
         return 0;
     (void)say(why, rc, "the HTTP client cannot start",

@@ -30,9 +30,10 @@
 #define QUERY_TRIES      2
 
 struct gm_control {
-    struct gm_rings *rings;
+    struct gm_rings *rings; /* set before the thread runs, which alone looks at it */
     struct gm_mailbox box;
     pthread_t thread;
+    bool started; /* the thread; the starter's */
     int wake_fd;
     ares_channel channel;
     bool channel_open;
@@ -352,7 +353,7 @@ static void *control_thread(void *arg)
     return NULL;
 }
 
-int gm_control_start(struct gm_rings *rings, struct gm_control **out)
+int gm_control_new(struct gm_control **out)
 {
     struct gm_control *control = calloc(1, sizeof *control);
     if (control == NULL)
@@ -360,23 +361,25 @@ int gm_control_start(struct gm_rings *rings, struct gm_control **out)
     int rc = -GM_E_NOMEM;
     if (ares_library_init(ARES_LIB_INIT_ALL) != ARES_SUCCESS)
         goto fail_library;
-    control->rings = rings;
     gm_mailbox_init(&control->box);
     control->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     rc = control->wake_fd < 0 ? -errno : 0;
     if (rc < 0)
         goto fail_wake;
-    rc = -pthread_create(&control->thread, NULL, control_thread, control);
-    if (rc < 0)
-        goto fail_thread;
     *out = control;
     return 0;
-fail_thread:
-    (void)close(control->wake_fd);
 fail_wake:
     ares_library_cleanup();
 fail_library:
     free(control);
+    return rc;
+}
+
+int gm_control_start(struct gm_control *control, struct gm_rings *rings)
+{
+    control->rings = rings;
+    int rc = -pthread_create(&control->thread, NULL, control_thread, control);
+    control->started = rc == 0;
     return rc;
 }
 
@@ -386,7 +389,8 @@ void gm_control_stop(struct gm_control *control)
         return;
     atomic_store_explicit(&control->stopping, 1, memory_order_release);
     wake(control);
-    (void)pthread_join(control->thread, NULL);
+    if (control->started)
+        (void)pthread_join(control->thread, NULL);
 }
 
 void gm_control_free(struct gm_control *control)

@@ -16,10 +16,14 @@
 
 struct gm_control;
 
-/* Starts the thread. *out is the caller's, for gm_control_free. Negative errno or -GM_E_NOMEM. */
-int gm_control_start(struct gm_rings *rings, struct gm_control **out) GM_WARN_UNUSED;
-/* Ends the thread and waits for it: no job is answered from here on, and new ones are ignored.
- * While the rings still stand. Accepts NULL. */
+/* Makes it, without a thread: before the rings start, so that none of them ever runs without. Jobs
+ * given from here on are kept for the thread. *out is the caller's, for gm_control_free. Negative
+ * errno or -GM_E_NOMEM. */
+int gm_control_new(struct gm_control **out) GM_WARN_UNUSED;
+/* Starts the thread, once the rings stand. 0 or a negative errno. */
+int gm_control_start(struct gm_control *control, struct gm_rings *rings) GM_WARN_UNUSED;
+/* Ends the thread, if it was started, and waits for it: no job is answered from here on, and new
+ * ones are ignored. While the rings still stand. Accepts NULL. */
 void gm_control_stop(struct gm_control *control);
 /* After the rings have been joined. Accepts NULL. */
 void gm_control_free(struct gm_control *control);

@@ -1,7 +1,7 @@
 /* What both programs do around their rings: log, identity, start, signals, drain.
  *
  * The main thread only starts, waits and stops; all work is the rings'. Every function runs on the
- * main thread. */
+ * main thread, but for gm_process_tell_all, which any thread may call. */
 #ifndef GM_CONTROL_PROCESS_H
 #define GM_CONTROL_PROCESS_H
 

@@ -9,10 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "base/log.h"
+#include "control/claim.h"
 #include "control/process.h"
 #include "server/access.h"
 #include "server/attach.h"
@@ -85,25 +84,15 @@ static void listener_closed(struct gm_listener *listener)
     (void)listener;
 }
 
-static bool has_ipv6(void)
-{
-    int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0)
-        (void)close(fd);
-    return fd >= 0;
-}
-
 union gm_addr gm_server_listen_addr(const struct gm_server_config *config, int32_t port)
 {
-    union gm_addr v6 = {.in6 = {.sin6_family = AF_INET6,
-                                .sin6_port = htons((uint16_t)port),
-                                .sin6_addr = IN6ADDR_ANY_INIT}};
     union gm_addr v4 = {.in = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)}};
+    union gm_addr v6 = {.in6 = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port)}};
     if (inet_pton(AF_INET, config->listen_address, &v4.in.sin_addr) == 1)
         return v4;
-    if (inet_pton(AF_INET6, config->listen_address, &v6.in6.sin6_addr) == 1 || has_ipv6())
+    if (inet_pton(AF_INET6, config->listen_address, &v6.in6.sin6_addr) == 1)
         return v6;
-    return v4; /* every address of a host without IPv6 */
+    return gm_claim_any_addr(port);
 }
 
 static int open_listener(struct gm_server_ring *ctx, struct gm_listener *listener, int32_t port,

@@ -2,16 +2,13 @@
  * stops; all work is the rings'. */
 #include "server/server.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "control/claim.h"
 #include "control/process.h"
 #include "server/access.h"
 #include "server/lanes.h"
@@ -21,30 +18,25 @@
 /* Public, public over TLS, metrics, health. */
 #define PORTS 4u
 
-/* All rings listen on one port (SO_REUSEPORT), so two things are done before they start. Port 0: a
- * free one is chosen and held until they listen; returns the descriptor. Any other: -EADDRINUSE
- * when somebody has it, for another server could share it with us unseen. -1: nothing to hold. */
+/* -EADDRINUSE, or what gm_claim_port returns; *port is the one that the rings are to listen on. */
 static int claim_port(const struct gm_server_config *config, int32_t *port)
 {
     if (*port < 0)
         return -1;
     union gm_addr addr = gm_server_listen_addr(config, *port);
-    socklen_t len = gm_addr_len(&addr);
-    int on = 1, off = 0, rc = -1;
-    int fd = socket(addr.base.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return -1;
-    (void)setsockopt(fd, SOL_SOCKET, *port == 0 ? SO_REUSEPORT : SO_REUSEADDR, &on, sizeof on);
-    if (addr.base.sa_family == AF_INET6)
-        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-    if (bind(fd, &addr.base, len) < 0) {
-        rc = errno == EADDRINUSE ? -EADDRINUSE : -1; /* anything else is told by the rings */
-    } else if (*port == 0 && getsockname(fd, &addr.base, &len) == 0) {
-        *port = ntohs(addr.base.sa_family == AF_INET6 ? addr.in6.sin6_port : addr.in.sin_port);
-        return fd;
-    }
-    (void)close(fd);
+    int rc = gm_claim_port(&addr);
+    *port = gm_claim_port_of(&addr);
     return rc;
+}
+
+/* One of the ports before this one is the same. Rings would share it with themselves. */
+static bool wanted_before(int32_t *const ports[PORTS], unsigned index)
+{
+    for (unsigned i = 0; i < index; i++) {
+        if (*ports[i] > 0 && *ports[i] == *ports[index])
+            return true;
+    }
+    return false;
 }
 
 /* `holds` gets what is to be closed when the rings listen. */
@@ -54,7 +46,7 @@ static int claim_ports(struct gm_server_config *config, int holds[PORTS])
                              &config->health_port};
     int rc = 0;
     for (unsigned i = 0; i < PORTS; i++) {
-        holds[i] = claim_port(config, ports[i]);
+        holds[i] = wanted_before(ports, i) ? -EADDRINUSE : claim_port(config, ports[i]);
         if (holds[i] != -EADDRINUSE)
             continue;
         if (ports[i] == &config->metrics_port && config->old_name) {
@@ -93,7 +85,7 @@ static int start_rings(struct gm_server_shared *shared)
 /* The control thread, and what it is to watch. */
 static int start_control(struct gm_server_shared *shared)
 {
-    int rc = gm_control_start(shared->rings, &shared->control);
+    int rc = gm_control_start(shared->control, shared->rings);
     if (rc < 0) {
         gm_log_fatal("cannot start the control thread", GM_ERRTEXT(gm_error_text(rc)));
         return rc;
@@ -112,6 +104,8 @@ static int start(struct gm_server_shared *shared)
         rc = gm_log_start(true);
     if (rc >= 0)
         rc = gm_access_open(shared->config, &shared->access);
+    if (rc >= 0)
+        rc = gm_control_new(&shared->control); /* rings run before start_rings returns */
     if (rc >= 0)
         rc = start_rings(shared);
     if (rc < 0)

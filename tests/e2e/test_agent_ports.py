@@ -87,7 +87,7 @@ def test_health(workshop):
     gone = workshop.server()
     assert gone.stop() == 0
     agent = workshop.agent(gone.agent_url, {"a": f"{sick.url},health-check-path=/ping,health-check-interval=100ms", "b": well.url},
-                           "--metrics-port", port, "--health-port", port)
+                           "--metrics-port", port, "--health-port", port, "--reconnect-max", "300ms")
     agent.wait_log("the backend is not healthy")
     assert sorted(health(port)["problems"]) == ["service a: no link to a server", "service a: the backend is not healthy",
                                                 "service b: no link to a server"]
@@ -134,3 +134,14 @@ def test_no_port_unless_it_is_asked_for(workshop):
     other = workshop.agent(tunnel.server, {"svc": tunnel.backend.url}, "--health-port", "0")
     port = int(other.wait_log("health")[0]["port"])
     assert listens(other.pid) and health(port)["status"] == "healthy"
+
+
+def test_a_port_is_nobody_elses(workshop):
+    """Rings share ports among themselves, and two agents would without a word."""
+    port = free_port()
+    tunnel = workshop.tunnel(agent_flags=("--metrics-port", port))
+    for flags in (("--metrics-port", port), ("--health-port", port)):
+        other = workshop.agent(tunnel.server, {"other": tunnel.backend.url}, *flags, wait=False)
+        assert other.wait() == 1
+        assert other.log("the port is taken: stop what listens there, or choose another")[0]["port"] == port
+    assert page(port).all("gimlet_service_links")

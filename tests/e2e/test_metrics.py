@@ -84,6 +84,14 @@ def test_only_its_path_and_its_port(tunnel):
     assert answer.status_code == 200 and int(answer.headers["Content-Length"]) > 5000 and not answer.content
 
 
+def test_a_port_is_for_one_thing(workshop):
+    """Rings share ports among themselves, and two listeners of one process would without a word."""
+    port = free_port()
+    server = workshop.server("--metrics-port", port, "--health-port", port, ready=False)
+    assert server.wait() == 1
+    assert server.log("the port is taken: stop what listens there, or choose another")[0]["port"] == port
+
+
 def test_requests_are_counted_once_under_their_names(tunnel):
     names = {"service": tunnel.service, "agent_id": tunnel.agent.subject, "client_id": "tester"}
     before = scrape(tunnel.server)

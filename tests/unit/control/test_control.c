@@ -61,16 +61,23 @@ static void job_work(struct gm_control_job *job)
     atomic_fetch_add_explicit(&world->done, 1, memory_order_release);
 }
 
-static struct world *world_new(void)
+/* The rings run, and the thread does not yet. */
+static struct world *world_before(void)
 {
     struct world *world = calloc(1, sizeof *world);
     struct gm_rings_config config = {
         .io = GM_IO_EPOLL, .count = 1, .memory_bytes = GM_RING_MEMORY_MIN, .socks_max = 64};
     char why[512];
+    cr_assert_eq(gm_control_new(&world->control), 0);
     int rc = gm_rings_start(&config, NULL, &world->rings, why);
     cr_assert(rc == 0, "%s", why);
-    rc = gm_control_start(world->rings, &world->control);
-    cr_assert(rc == 0);
+    return world;
+}
+
+static struct world *world_new(void)
+{
+    struct world *world = world_before();
+    cr_assert_eq(gm_control_start(world->control, world->rings), 0);
     return world;
 }
 
@@ -173,6 +180,30 @@ Test(control, a_job_is_done_on_the_thread)
         cr_assert_not(pthread_equal(world->worked_on, pthread_self()));
     }
     world_free(world);
+}
+
+/* Rings run before their starter can start the thread. */
+Test(control, what_is_asked_before_the_thread_runs_is_answered_then)
+{
+    struct world *world = world_before();
+    (void)snprintf(world->lookup.host, sizeof world->lookup.host, "127.0.0.1");
+    world->mail.deliver = ask_lookup;
+    gm_rings_mail(world->rings, 0, &world->mail);
+    cr_assert(await(&world->asked, 1));
+    cr_assert_eq(atomic_load_explicit(&world->done, memory_order_acquire), 0u);
+    cr_assert_eq(gm_control_start(world->control, world->rings), 0);
+    cr_assert(await(&world->done, 1));
+    cr_assert_eq(world->lookup.error, 0);
+    world_free(world);
+}
+
+Test(control, one_that_never_ran_ends_with_what_it_was_given)
+{
+    struct world *world = world_before();
+    world->job.work = job_work;
+    gm_control_submit(world->control, &world->job);
+    world_free(world);
+    gm_control_free(NULL);
 }
 
 Test(control, after_a_stop_nothing_is_answered)

@@ -193,7 +193,7 @@ def test_more_series_than_allowed_are_one(workshop):
 
 
 def test_an_agent_that_has_gone_leaves_nothing(workshop):
-    tunnel = workshop.tunnel("--metrics-retention", "1s")
+    tunnel = workshop.tunnel("--metrics-retention", "300ms")
     stays = workshop.agent(tunnel.server, {"other": tunnel.backend.url})
     assert tunnel.get("/echo").status == 200
     tunnel.server.wait_idle()

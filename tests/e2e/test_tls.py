@@ -1,10 +1,12 @@
 """TLS as it should be spoken: every client, version, suite and way to cut records; resumption, key updates, names,
 certificates that change, certificates of clients; what must be refused."""
 import hashlib
+import os
 import re
 import socket
 import ssl
 import subprocess
+import threading
 import time
 
 import pytest
@@ -256,24 +258,46 @@ def test_a_session_of_another_server_is_not_resumed_but_served(secure, workshop)
         assert wire.send(secure.head("GET", "/body?n=3")).answer().body == pattern(3)
 
 
+class Session:
+    """openssl s_client, spoken to: each thing is said once what was said before has had its effect, for it takes a letter
+    for a command only at the beginning of what it reads at once."""
+
+    def __init__(self, port, *flags):
+        self.process = subprocess.Popen(s_client(port, *flags), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.STDOUT)
+        self.output = b""
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+
+    def read(self):
+        while piece := os.read(self.process.stdout.fileno(), 65536):
+            self.output += piece
+
+    def say(self, words: bytes, effect: bytes, count: int):
+        self.process.stdin.write(words)
+        self.process.stdin.flush()
+        wait_until(lambda: self.output.count(effect) >= count, f"{effect} for the {count}. time", PATIENCE)
+
+    def end(self):
+        self.process.wait(PATIENCE)
+        self.reader.join(PATIENCE)
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
 @pytest.mark.parametrize("letter", [b"k", b"K"])
 def test_keys_are_updated_in_the_middle(secure, letter):
     """k: the client's keys change; K: it asks for the server's, too."""
-    process = subprocess.Popen(s_client(secure.server.port, "-tls1_3", "-msg"), stdin=subprocess.PIPE,
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    time.sleep(0.5)
-    for rest, keep in (("/body?n=1000", "keep-alive"), ("/body?n=2000", "keep-alive"), ("/body?n=3000", "close")):
-        for _ in range(2):
-            process.stdin.write(letter + b"\n")
-            process.stdin.flush()
-            time.sleep(0.1)
-        process.stdin.write(secure.head("GET", rest, f"Connection: {keep}"))
-        process.stdin.flush()
-        time.sleep(0.4)
-    output, _ = process.communicate(timeout=PATIENCE)
-    assert output.count(b"HTTP/1.1 200 ") == 3, output[-3000:]
-    assert output.count(b">>> TLS 1.3, Handshake [length 0005], KeyUpdate") == 6, "that is what was to be tested"
-    answers = output.count(b"<<< TLS 1.3, Handshake [length 0005], KeyUpdate")
+    update = b"TLS 1.3, Handshake [length 0005], KeyUpdate"
+    session = Session(secure.server.port, "-tls1_3", "-msg")
+    session.say(b"", b", Finished", 2)
+    for i, (rest, keep) in enumerate((("/body?n=1000", "keep-alive"), ("/body?n=2000", "keep-alive"), ("/body?n=3000", "close"))):
+        for n in range(2):
+            session.say(letter + b"\n", b">>> " + update, 2 * i + n + 1)
+        session.say(secure.head("GET", rest, f"Connection: {keep}"), b"HTTP/1.1 200 ", i + 1)
+    session.end()
+    assert session.output.count(b">>> " + update) == 6, "that is what was to be tested"
+    answers = session.output.count(b"<<< " + update)
     assert answers >= 3 if letter == b"K" else answers == 0, "each request for new keys is answered before the next payload"
 
 

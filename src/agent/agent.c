@@ -12,6 +12,7 @@
 #include "agent/ops.h"
 #include "agent/ringup.h"
 #include "base/log.h"
+#include "config/value.h"
 #include "control/process.h"
 
 #define HTTPS_PORT 443u
@@ -23,7 +24,7 @@ static int refuse(struct gm_option_context *context, const char *what, const cha
                   const char *why)
 {
     (void)gm_option_refuse(&gm_agent_program, context, 2, "%s: \"%s\" cannot be used: %s", what,
-                           value, why);
+                           gm_value_public(value), why);
     return -GM_E_CONFIG;
 }
 

@@ -98,6 +98,14 @@ static inline size_t gm_text_utf8_length(const unsigned char *s, size_t n)
     return len;
 }
 
+static inline bool gm_text_is_utf8(const char *s, size_t n)
+{
+    size_t step = 1;
+    for (size_t at = 0; at < n && step > 0; at += step)
+        step = gm_text_utf8_length((const unsigned char *)s + at, n - at);
+    return step > 0;
+}
+
 /* A character as it stands in a JSON string. */
 struct gm_text_json_unit {
     char text[6];

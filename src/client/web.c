@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config/value.h"
 #include "http/error.h"
 #include "tls/context.h"
 
@@ -68,7 +69,7 @@ static void job_arrives(struct gm_mail *mail)
 
 static int say(char *why, int code, const char *what, const char *text)
 {
-    (void)snprintf(why, GM_WEB_WHY_BYTES, "%.200s: %s", what, text);
+    (void)snprintf(why, GM_WEB_WHY_BYTES, "%.200s: %s", gm_value_public(what), text);
     return code;
 }
 

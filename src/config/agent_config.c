@@ -11,6 +11,7 @@
 
 #include "config/agent_service.h"
 #include "config/runtime_options.h"
+#include "config/value.h"
 
 #define FIELD(name) offsetof(struct gm_agent_config, name)
 
@@ -341,15 +342,15 @@ static enum gm_option_result complete_tls(struct gm_agent_config *config,
     const char *wrong = check_tls(&config->tls, config->server_url, "wss://");
     if (wrong != NULL)
         return gm_option_refuse(&gm_agent_program, context, 2, "--server-url %s: %s",
-                                config->server_url, wrong);
+                                gm_value_public(config->server_url), wrong);
     for (size_t i = 0; i < config->service_count; i++) {
         const struct gm_agent_service *service = &config->services[i];
         wrong = check_tls(&service->tls, service->target, "https://");
         if (wrong != NULL)
             return gm_option_refuse(&gm_agent_program, context, 2, "%s%s %s: %s",
                                     service->name != NULL ? "--service " : "--target-url",
-                                    service->name != NULL ? service->name : "", service->target,
-                                    wrong);
+                                    service->name != NULL ? service->name : "",
+                                    gm_value_public(service->target), wrong);
     }
     return GM_OPTIONS_READY;
 }

@@ -91,6 +91,7 @@ static const char *echo(const struct gm_option *option, const char *value, char 
 {
     if ((option->flags & GM_OPTION_SECRET) != 0)
         return "the value";
+    value = gm_value_public(value);
     const char *secret = option->secret == NULL ? NULL : strstr(value, option->secret);
     size_t len = strnlen(value, ECHO_MAX + 1);
     size_t shown = len > ECHO_MAX ? ECHO_MAX : len;

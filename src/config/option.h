@@ -41,7 +41,7 @@ enum {
     GM_OPTION_OFF = 1u << 4,           /* a port may be "off": -1 */
     GM_OPTION_SECRET = 1u << 5,        /* the value is not repeated in a refusal */
     GM_OPTION_EMPTY = 1u << 6,         /* an empty flag is a value, to be judged like others */
-    GM_OPTION_LINES = 1u << 6,         /* a REPEAT's variable is split at line ends alone */
+    GM_OPTION_LINES = 1u << 7,         /* a REPEAT's variable is split at line ends alone */
 };
 
 /* Items of a REPEAT option or of positional arguments. `items` and its texts live in the arena. */

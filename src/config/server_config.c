@@ -8,6 +8,7 @@
 #include <strings.h>
 #include <sys/random.h>
 
+#include "base/text.h"
 #include "config/config.h"
 #include "config/runtime_options.h"
 
@@ -20,6 +21,19 @@ static const char *check_listen_address(const char *value)
         inet_pton(AF_INET6, value, &address) == 1)
         return NULL;
     return "is not an IPv4 or IPv6 address, or * for all";
+}
+
+/* It is a label of metrics and stands in what agents are told (GM_LINK_NAME_MAX of link/hello.h).
+ */
+#define SERVER_ID_MAX 255u
+
+static const char *check_server_id(const char *value)
+{
+    size_t len = strlen(value);
+    bool good = len <= SERVER_ID_MAX && gm_text_is_utf8(value, len);
+    for (size_t i = 0; good && i < len; i++)
+        good = (unsigned char)value[i] >= ' ' && value[i] != 0x7f;
+    return good ? NULL : "is not a name of at most 255 bytes in UTF-8, without control characters";
 }
 
 static const struct gm_option_choice client_auth_names[] = {
@@ -86,6 +100,7 @@ static const struct gm_option options[] = {
      .argument = "ID",
      .shown = "random at each start",
      .help = "Name of this server in logs and towards agents",
+     .check = check_server_id,
      .offset = FIELD(server_id)},
     {.flag = "tls-cert",
      .argument = "FILE",

@@ -195,6 +195,16 @@ int gm_value_switch(const char *text)
     return -EINVAL;
 }
 
+const char *gm_value_public(const char *text)
+{
+    const char *host = strstr(text, "://");
+    if (host == NULL)
+        return text;
+    host += 3;
+    const char *at = memrchr(host, '@', strcspn(host, "/?#"));
+    return at != NULL ? at + 1 : text;
+}
+
 const char *gm_value_duration_text(int64_t ns, char buf[GM_VALUE_TEXT_MAX])
 {
     static const struct unit parts[] = {

@@ -23,6 +23,10 @@ __attribute__((warn_unused_result)) int gm_value_size(const char *text, int64_t 
 /* true/false, yes/no, on/off, 1/0, either case: 1 or 0. */
 __attribute__((warn_unused_result)) int gm_value_switch(const char *text);
 
+/* What may be shown of a URL: the text from behind a user name and password on, or all of it. For
+ * refusals; no URL with such is ever used. */
+const char *gm_value_public(const char *text);
+
 /* Shortest exact text that the parsers read back: "1m30s", "250ms"; "64KiB", "4097". Longest 32
  * bytes with the NUL. Returns buf. */
 #define GM_VALUE_TEXT_MAX 32u

@@ -10,6 +10,7 @@
 #include <strings.h>
 
 #include "base/log.h"
+#include "config/value.h"
 #include "control/process.h"
 #include "server/context.h"
 
@@ -188,7 +189,8 @@ int gm_jwks_new(struct gm_jwks **out, struct gm_server_shared *shared, gm_jwks_t
     const char *wrong = parse_url(jwks);
     int rc = wrong == NULL ? trust(jwks) : -GM_E_CONFIG;
     if (wrong != NULL)
-        gm_log_fatal("--token-jwks cannot be used", GM_STR("url", source), GM_ERRTEXT(wrong));
+        gm_log_fatal("--token-jwks cannot be used", GM_STR("url", gm_value_public(source)),
+                     GM_ERRTEXT(wrong));
     if (rc < 0) {
         gm_jwks_free(jwks);
         return rc;

@@ -116,6 +116,38 @@ def test_what_cannot_be_understood_is_refused_by_name(names, program, words):
     assert done.stderr.startswith(f"{program}: --{words[0].strip('-').split('=')[0]}: ")
 
 
+def test_a_misspelt_variable_is_refused_by_name(names):
+    for program, name, meant in (("gimlet-server", "GIMLET_SERVER_IDLE_TIMOUT", "GIMLET_SERVER_IDLE_TIMEOUT"),
+                                 ("gimlet-agent", "GIMLET_AGENT_TARGET_URI", "GIMLET_AGENT_TARGET_URL")):
+        done = start(names / program, env={name: "1"})
+        assert done.returncode == 2 and name in done.stderr and meant in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_what_kubernetes_makes_for_a_service_is_left_alone(names):
+    """Pods beside a Service gimlet-server or gimlet-agent, with ports named http, https, health and metrics."""
+    for program in ("gimlet-server", "gimlet-agent"):
+        prefix = program.upper().replace("-", "_")
+        made = {"SERVICE_HOST": "10.0.0.1", "SERVICE_PORT": "80", "PORT": "tcp://10.0.0.1:80", "PORT_80_TCP": "tcp://10.0.0.1:80",
+                "PORT_80_TCP_PROTO": "tcp", "PORT_80_TCP_PORT": "80", "PORT_80_TCP_ADDR": "10.0.0.1",
+                **{f"SERVICE_PORT_{name}": "80" for name in ("HTTP", "HTTPS", "HEALTH", "METRICS")}}
+        reads(names / program, env={f"{prefix}_{name}": value for name, value in made.items()})
+
+
+def test_a_password_in_a_url_is_refused_and_not_repeated(names):
+    for program, flag, value in (("gimlet-agent", "--target-url", "http://u:hush@h/"), ("gimlet-agent", "--server-url", "ws://u:hush@h/agent"),
+                                 ("gimlet-agent", "--service", "web=http://u:hush@h"), ("gimlet-agent", "--target-url", "ftp://u:hush@h")):
+        done = start(names / program, "--token", "x", flag, value)
+        assert done.returncode == 2 and flag in done.stderr and "h" in done.stderr and "hush" not in done.stderr + done.stdout, done
+    key = start(names / "gimlet-server", "--token-jwks", "https://u:hush@h/keys")
+    assert key.returncode == 1 and "--token-jwks" in key.stdout and "hush" not in key.stdout + key.stderr, key
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "a\nb", "\udcff"])
+def test_a_server_id_that_no_agent_would_take(names, name):
+    done = start(names / "gimlet-server", "--server-id", name)
+    assert done.returncode == 2 and "--server-id" in done.stderr
+
+
 def test_what_is_missing_is_one_line_and_exit_code_one(names):
     for program, flags in (("gimlet-server", ["--token-public-key-file", "--token-public-key-dir", "--token-public-key"]),
                            ("gimlet-agent", ["--token-file", "--token", "GIMLET_AGENT_TOKEN_FILE", "GIMLET_AGENT_TOKEN"])):

@@ -288,6 +288,7 @@ Test(option, refusals_name_the_option_and_the_accepted_form)
         {"--name=bad", "test: --name: \"bad\" is bad\n"},
         {"--item=bad", "test: --item: \"bad\" is bad\n"},
         {"--secret=bad", "test: --secret: the value is bad\n"},
+        {"--colour=http://me:hush@red", "test: --colour: \"red\" is not one of red, blue\n"},
         {"stray", "test: \"stray\" is not an option (options begin with --)\n"},
         {"-", "test: \"-\" is not an option (options begin with --)\n"},
         {"--colour=a\nb\"0123456789012345678901234567890123456789",

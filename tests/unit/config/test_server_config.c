@@ -158,6 +158,27 @@ Test(server_config, proxies)
     finish();
 }
 
+Test(server_config, server_ids_that_agents_can_be_told)
+{
+    char longest[300] = "--server-id=";
+    memset(longest + strlen(longest), 'x', 255);
+    cr_assert_eq(load(WORDS("--token-public-key=k", longest), NULL), GM_OPTIONS_READY);
+    cr_assert_eq(strlen(config.server_id), 255);
+    finish();
+    cr_assert_eq(load(WORDS("--token-public-key=k", "--server-id=\u00fc x"), NULL),
+                 GM_OPTIONS_READY);
+    finish();
+    longest[strlen(longest)] = 'x';
+    const char *const wrong[] = {longest, "--server-id=\377", "--server-id=a\nb",
+                                 "--server-id=\xe2\x82"};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        cr_assert_eq(load(WORDS("--token-public-key=k", wrong[i]), NULL), GM_OPTIONS_EXIT);
+        cr_assert_eq(capture.context.exit_code, 2);
+        cr_assert_not_null(strstr(capture.err, "--server-id"), "case %zu", i);
+        finish();
+    }
+}
+
 Test(server_config, server_ids_differ)
 {
     char first[16];

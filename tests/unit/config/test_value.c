@@ -145,6 +145,23 @@ Test(value, switches)
         cr_assert_eq(gm_value_switch(bad[i]), -EINVAL);
 }
 
+Test(value, what_may_be_shown_of_a_url)
+{
+    static const char *const cases[][2] = {
+        {"http://u:p@h/x", "h/x"},
+        {"web=ws://u@h", "h"},
+        {"http://u:p@q@h", "h"},
+        {"http://h/a@b", "http://h/a@b"},
+        {"http://h?a@b", "http://h?a@b"},
+        {"a@b", "a@b"},
+        {"unix:/a@b", "unix:/a@b"},
+        {"http://", "http://"},
+        {"", ""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        cr_assert_str_eq(gm_value_public(cases[i][0]), cases[i][1], "case %zu", i);
+}
+
 Test(value, texts)
 {
     char buf[GM_VALUE_TEXT_MAX];

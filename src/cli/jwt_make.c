@@ -15,6 +15,7 @@
 #include "auth/keyset.h"
 #include "auth/sign.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "cli/internal.h"
 #include "cli/kms.h"
 
@@ -94,7 +95,7 @@ static void add_service(json_t *object, const struct making *making)
         (void)json_object_set_new(object, "services", split_services(making->values->services));
 }
 
-/* The claims in their customary order. NULL when a text is not UTF-8. */
+/* The claims in their customary order. */
 static json_t *make_claims(const struct making *making)
 {
     const struct jwt_values *values = making->values;
@@ -123,6 +124,20 @@ static int refuse_claims(const char *why)
         "and there are at most %d services and %d scopes, %d bytes in all",
         why, GM_CLAIMS_NAME_BYTES_MAX, GM_CLAIMS_SERVICES_MAX, GM_CLAIMS_SCOPES_MAX,
         GM_CLAIMS_TEXT_BYTES);
+}
+
+static bool is_text(const char *value)
+{
+    return gm_text_is_utf8(value, strlen(value));
+}
+
+/* JSON holds nothing but UTF-8: a name that is none would be left out. */
+static bool names_are_texts(const struct jwt_values *values, const char *service)
+{
+    bool good = is_text(values->subject) && is_text(values->issuer) && is_text(service);
+    for (size_t i = 0; good && i < values->scopes.count; i++)
+        good = is_text(values->scopes.items[i]);
+    return good;
 }
 
 /* A server's own check of the token just made, so that no token leaves that none would accept. */
@@ -281,6 +296,8 @@ static int make_token(const struct cli_run *run, enum gm_audience audience, cons
         rc = parse_duration(values->duration, &making.seconds);
     if (rc != EXIT_OK)
         return rc;
+    if (!names_are_texts(values, service))
+        return refuse_claims("limits");
     (void)clock_gettime(CLOCK_REALTIME, &making.now);
     if (making.seconds > CLI_LAST_SECOND - making.now.tv_sec)
         return cli_fail("Duration '%s' is too long", values->duration);

@@ -277,10 +277,16 @@ static int from_profile_role(const struct chain *chain, struct gm_aws_credential
     return refuse_keys(chain, keys, why);
 }
 
-static int from_foreign_ways(const struct chain *chain, struct gm_aws_credentials *out, char *why)
+static int from_single_sign_on(const struct chain *chain, struct gm_aws_credentials *out, char *why)
 {
-    static const char *const keys[] = {"sso_session", "sso_start_url", "credential_process",
-                                       "login_session", NULL};
+    static const char *const keys[] = {"sso_session", "sso_start_url", NULL};
+    (void)out;
+    return refuse_keys(chain, keys, why);
+}
+
+static int from_process(const struct chain *chain, struct gm_aws_credentials *out, char *why)
+{
+    static const char *const keys[] = {"login_session", "credential_process", NULL};
     (void)out;
     return refuse_keys(chain, keys, why);
 }
@@ -306,15 +312,24 @@ static int from_section(const struct gm_aws_section *section, const char *profil
     return 1;
 }
 
-static int from_files(const struct chain *chain, struct gm_aws_credentials *out, char *why)
+static int from_file(const struct chain *chain, bool config, struct gm_aws_credentials *out,
+                     char *why)
 {
-    int rc = 0;
-    for (int config = 0; rc == 0 && config < 2; config++) {
-        struct gm_aws_section section;
-        if (section_of(chain->settings, config == 1, &section))
-            rc = from_section(&section, chain->settings->profile, out, why);
-    }
-    return rc;
+    struct gm_aws_section section;
+    return section_of(chain->settings, config, &section)
+               ? from_section(&section, chain->settings->profile, out, why)
+               : 0;
+}
+
+static int from_credentials_file(const struct chain *chain, struct gm_aws_credentials *out,
+                                 char *why)
+{
+    return from_file(chain, false, out, why);
+}
+
+static int from_config_file(const struct chain *chain, struct gm_aws_credentials *out, char *why)
+{
+    return from_file(chain, true, out, why);
 }
 
 /* ---- Endpoints ---- */
@@ -618,13 +633,14 @@ static int from_instance(const struct chain *chain, struct gm_aws_credentials *o
 {
     const char *off = gm_aws_variable(chain->settings, "AWS_EC2_METADATA_DISABLED");
     const char *host = gm_aws_variable(chain->settings, "AWS_EC2_METADATA_SERVICE_ENDPOINT");
-    char trimmed[GM_AWS_SETTING_MAX];
+    char trimmed[GM_AWS_ENDPOINT_MAX];
     if (off != NULL && strcasecmp(off, "true") == 0)
         return 0;
-    (void)snprintf(trimmed, sizeof trimmed, "%s", host != NULL ? host : INSTANCE_HOST);
-    size_t len = strlen(trimmed);
-    if (len > 0 && trimmed[len - 1] == '/')
-        trimmed[len - 1] = '\0';
+    int len = snprintf(trimmed, sizeof trimmed, "%s", host != NULL ? host : INSTANCE_HOST);
+    if (len < 0 || (size_t)len >= sizeof trimmed)
+        return say(why, -GM_E_LIMIT, "AWS_EC2_METADATA_SERVICE_ENDPOINT is too long");
+    while (len > 0 && trimmed[len - 1] == '/')
+        trimmed[--len] = '\0';
     struct instance instance = {.chain = chain, .host = trimmed};
     int rc = ask_role(&instance, out, why);
     explicit_bzero(&instance, sizeof instance);
@@ -635,8 +651,9 @@ int gm_aws_find_credentials(const struct gm_aws_settings *settings, gm_aws_ask *
                             struct gm_aws_credentials *out, char *why)
 {
     static int (*const sources[])(const struct chain *, struct gm_aws_credentials *, char *) = {
-        from_environment, from_profile_role, from_web_identity, from_foreign_ways,
-        from_files,       from_container,    from_instance,
+        from_environment,    from_profile_role,     from_web_identity,
+        from_single_sign_on, from_credentials_file, from_process,
+        from_config_file,    from_container,        from_instance,
     };
     struct chain chain = {settings, ask_web, arg};
     memset(out, 0, sizeof *out);

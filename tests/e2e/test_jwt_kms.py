@@ -99,6 +99,9 @@ def test_kms_does_what_a_server_believes(aws, tmp_path, workshop):
 def test_limits_are_checked_before_kms_is_asked(aws, tmp_path):
     refused("refuse", aws, tmp_path, "client", "--subject", "a", "--services", "x" * 256, env=STATIC)
     refused("8192", aws, tmp_path, "client", "--subject", "a", "--services", "x" * 9000, env=STATIC)
+    for names in (["--subject", "\udcff", "--service", "s"], ["--subject", "a", "--service", "\udcff"], [*AGENT[1:], "--issuer", "\udcff"],
+                  [*AGENT[1:], "--scope", "\udcff"]):
+        refused("UTF-8", aws, tmp_path, "agent", *names, env=STATIC)
     refused("numeric", aws, tmp_path, *AGENT, "--duration", "h", env=STATIC)
     assert aws.asked == []
 
@@ -157,6 +160,7 @@ def test_the_endpoint(aws, tmp_path):
     refused("127.0.0.1:1", aws, tmp_path, *AGENT, env={**nowhere, "HTTPS_PROXY": "", "https_proxy": ""})
     refused("HTTPS_PROXY is set, but is not used", aws, tmp_path, *AGENT, env={**nowhere, "HTTPS_PROXY": "http://x:1"})
     refused("nonsense", aws, tmp_path, *AGENT, env={**STATIC, "AWS_ENDPOINT_URL": "nonsense"})
+    assert "hush" not in refused("user name or password", aws, tmp_path, *AGENT, env={**STATIC, "AWS_ENDPOINT_URL": "http://u:hush@h/"})
     (tmp_path / ".aws").mkdir()
     (tmp_path / ".aws" / "config").write_text(f"[default]\nendpoint_url = {aws.url}\n")
     good(aws, tmp_path, *AGENT, env={**STATIC, "AWS_ENDPOINT_URL": ""})
@@ -211,7 +215,7 @@ def test_credentials_from_the_shared_files(aws, tmp_path):
 
 @pytest.mark.parametrize("config,env,word", [
     ("[default]\nrole_arn = arn:x\nsource_profile = y\n", {}, "role_arn"), ("[default]\nsso_session = x\n", {}, "sso_session"),
-    ("[default]\ncredential_process = /bin/x\n", {}, "credential_process"),
+    ("[profile p]\ncredential_process = /bin/x\n", {"AWS_PROFILE": "p"}, "credential_process"),
     ("[default]\nrole_arn = arn:x\n", {"AWS_WEB_IDENTITY_TOKEN_FILE": "/x", "AWS_ROLE_ARN": "arn:x"}, "role_arn")])
 def test_ways_that_are_not_spoken_are_refused_by_name(aws, tmp_path, config, env, word):
     shared(tmp_path, f"[default]\n{keys()}", config)

@@ -174,6 +174,7 @@ Test(profile, sections_and_values)
 struct fake {
     const char *answers[4]; /* "200 body"; NULL: nobody there */
     unsigned asked;
+    uint64_t slowest_ns; /* the longest of the waits that were asked for */
     char log[512], body[512];
 };
 
@@ -186,6 +187,9 @@ static int fake_ask(void *arg, const struct gm_web_question *question, struct gm
                    question->url);
     (void)snprintf(fake->body, sizeof fake->body, "%.*s", (int)question->body_len,
                    (const char *)question->body);
+    cr_assert_gt(question->timeout_ns, 0u);
+    if (question->timeout_ns > fake->slowest_ns)
+        fake->slowest_ns = question->timeout_ns;
     cr_assert_lt(fake->asked, LEN(fake->answers));
     const char *text = fake->answers[fake->asked++];
     (void)snprintf(why, GM_WEB_WHY_BYTES, "nobody there");
@@ -233,6 +237,9 @@ Test(credentials, the_addresses_that_are_asked)
                                    "meta-data/iam/security-credentials/;GET " METADATA
                                    "meta-data/iam/security-credentials/role;");
     cr_assert_str_eq(got.access_key, "A");
+    const uint64_t second = UINT64_C(1000000000);
+    cr_assert(container.slowest_ns == 2 * second && instance.slowest_ns == second,
+              "neighbours that are silent are not waited for");
     struct fake none = {.log = ""};
     cr_assert_eq(find((char *[]){off, NULL}, &none, &got, why), -GM_E_NOT_FOUND);
     cr_assert_eq(none.asked, 0u);
@@ -293,6 +300,37 @@ Test(credentials, a_role_for_a_web_identity)
     (void)unlink(path);
     cr_assert_eq(find((char *[]){file, role, NULL}, &none, &got, why), -ENOENT);
     cr_assert_eq(none.asked, 0u);
+}
+
+/* Which of these files wins is botocore's order. */
+Test(credentials, a_program_for_them_comes_between_the_files)
+{
+#define KEYS "aws_access_key_id=A\naws_secret_access_key=S\n"
+    static const struct {
+        const char *credentials, *config;
+        int rc;
+    } cases[] = {
+        {"[default]\n" KEYS, "[default]\ncredential_process=x\n", 0},
+        {"", "[default]\n" KEYS "credential_process=x\n", -GM_E_CONFIG},
+        {"[default]\n" KEYS "credential_process=x\n", "", 0},
+        {"[default]\n" KEYS, "[default]\nsso_session=x\n", -GM_E_CONFIG},
+        {"[default]\n" KEYS, "[default]\nrole_arn=x\n", -GM_E_CONFIG},
+        {"", "[default]\n" KEYS, 0},
+    };
+    for (size_t i = 0; i < LEN(cases); i++) {
+        char why[GM_WEB_WHY_BYTES] = "", credentials[64], config[64], one[128], two[128];
+        struct gm_aws_credentials got;
+        struct fake fake = {.log = ""};
+        write_token(credentials, cases[i].credentials);
+        write_token(config, cases[i].config);
+        (void)snprintf(one, sizeof one, "AWS_SHARED_CREDENTIALS_FILE=%s", credentials);
+        (void)snprintf(two, sizeof two, "AWS_CONFIG_FILE=%s", config);
+        int rc = find((char *[]){one, two, NULL}, &fake, &got, why);
+        (void)unlink(credentials);
+        (void)unlink(config);
+        cr_assert_eq(rc, cases[i].rc, "case %zu: %d %s", i, rc, why);
+        cr_assert_eq(fake.asked, 0u);
+    }
 }
 
 Test(credentials, answers_that_are_none)

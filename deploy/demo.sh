@@ -25,6 +25,10 @@ else
     bold='' dim='' green='' red='' cyan='' plain=''
 fi
 
+# What is set for another Gimlet of yours is not for this one.
+# shellcheck disable=SC2086 # names
+unset ${!GIMLET_SERVER_@} ${!GIMLET_AGENT_@} ${!GIMLET_JWT_@} ${!GIMLET_LOG_@}
+
 work=$(mktemp -d "${TMPDIR:-/tmp}/gimlet-demo.XXXXXX")
 pids=()
 

@@ -160,6 +160,20 @@ def test_memory_covers_the_rings(workload):
     assert size(limits["memory"]) >= int(limits["cpu"]) * (64 << 20) + (16 << 20)
 
 
+def test_scraped_under_the_names_that_alerts_and_dashboard_go_by():
+    """The job of each pod after the operator's relabelling, and two scrapes in the shortest rate."""
+    endpoint, = of("PodMonitor")["spec"]["podMetricsEndpoints"]
+    rule, = endpoint["relabelings"]
+    assert rule["targetLabel"] == "job" and rule["sourceLabels"] == ["__meta_kubernetes_pod_label_app_kubernetes_io_name"]
+    jobs = {rule["replacement"].replace("${1}", pod(one)["metadata"]["labels"]["app.kubernetes.io/name"]) for one in WORKLOADS}
+    assert jobs == {one["job_name"] for one in artefacts.documents("prometheus/prometheus.yml")[0]["scrape_configs"]}
+    for where, text in [*artefacts.panel_expressions(), *artefacts.alert_expressions()]:
+        for pattern in re.findall(r'job=~?"([^"]*)"', text):
+            assert any(re.fullmatch(pattern, job) for job in jobs), where
+        for window in re.findall(r"\[(\d+[smh])\]", text):
+            assert artefacts.seconds(window) >= 2 * artefacts.seconds(endpoint["interval"]), where
+
+
 def test_a_roll_out_never_lacks_a_server():
     strategy = of("Deployment")["spec"]["strategy"]["rollingUpdate"]
     assert strategy == {"maxUnavailable": 0, "maxSurge": 1}

@@ -21,6 +21,14 @@ void fixture_file(char *path, const char *contents)
     close(fd);
 }
 
+void fixture_remove(const char *folder)
+{
+    char command[128];
+    int len = snprintf(command, sizeof(command), "rm -rf %s", folder);
+    cr_assert(len > 0 && (size_t)len < sizeof(command) && strncmp(folder, "/tmp/gm-", 8) == 0);
+    cr_assert_eq(system(command), 0);
+}
+
 struct gm_private_key *fixture_private(const char *pem)
 {
     char path[64];

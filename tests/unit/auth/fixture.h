@@ -44,5 +44,7 @@ enum gm_jwt_result fixture_verify(const struct gm_keyset *keys, const char *toke
 
 /* A new file with these contents; `path` has 64 bytes. */
 void fixture_file(char *path, const char *contents);
+/* A folder below /tmp/gm- with all that is in it. */
+void fixture_remove(const char *folder);
 
 #endif

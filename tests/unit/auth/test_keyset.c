@@ -192,6 +192,7 @@ Test(keyset, directory_order_and_choice)
 
     cr_expect_eq(gm_keyset_load_dir(&keys, "/nonexistent/keys", &error), -ENOENT);
     cr_expect_not_null(strstr(error.text, "/nonexistent/keys"));
+    fixture_remove(dir);
 }
 
 Test(keyset, directory_follows_links_and_names_broken_ones)
@@ -210,6 +211,7 @@ Test(keyset, directory_follows_links_and_names_broken_ones)
     unlink(target);
     cr_expect_eq(gm_keyset_load_dir(&keys, dir, &error), -ENOENT);
     cr_expect_not_null(strstr(error.text, "a.pem"));
+    fixture_remove(dir);
 }
 
 static bool takes(const char *bytes, size_t len, uint8_t tag)

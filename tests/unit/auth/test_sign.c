@@ -159,6 +159,7 @@ Test(sign, makes_a_key, .timeout = 60)
     cr_expect_eq(gm_private_key_create(path, public_path, sizeof(public_path), &error), -EEXIST);
     cr_assert_eq(gm_private_key_load(&key, path, &error), 0);
     gm_private_key_free(key);
+    fixture_remove(dir);
 }
 
 Test(sign, paths_that_cannot_be)

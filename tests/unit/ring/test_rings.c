@@ -180,6 +180,13 @@ static void put_file(const char *root, const char *path, const char *text)
     fclose(file);
 }
 
+static void remove_files(const char *root)
+{
+    char command[64];
+    snprintf(command, sizeof command, "rm -rf %s", root);
+    cr_assert_eq(system(command), 0);
+}
+
 Test(cpu, quota_of_cgroup_v2_and_its_parents)
 {
     char root[] = "/tmp/gm-cgroup-XXXXXX", base[64];
@@ -197,6 +204,7 @@ Test(cpu, quota_of_cgroup_v2_and_its_parents)
     cr_assert_eq(gm_cpu_quota(base), 1u, "the root's own, as a container sees it");
     put_file(base, "sys/fs/cgroup/cpu.max", "garbage\n");
     cr_assert_eq(gm_cpu_quota(base), 2u);
+    remove_files(root);
 }
 
 Test(cpu, quota_of_cgroup_v1)
@@ -211,6 +219,7 @@ Test(cpu, quota_of_cgroup_v1)
     put_file(base, "sys/fs/cgroup/cpu/docker/cpu.cfs_quota_us", "400000\n");
     put_file(base, "sys/fs/cgroup/cpu/docker/cpu.cfs_period_us", "100000\n");
     cr_assert_eq(gm_cpu_quota(base), 4u);
+    remove_files(root);
 }
 
 Test(cpu, pinning_only_without_a_smaller_quota)

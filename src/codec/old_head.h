@@ -12,11 +12,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "http/field.h"
+
 /* What text may have beyond the block that it was made of: the request line's blanks and version,
  * "Host: ", and the fields of framing. */
 #define GM_OLD_TEXT_ADDED 192u
-/* What a block may have beyond the text that it was made of. */
-#define GM_OLD_BLOCK_ADDED 32u
+/* What a block may have beyond the text that it was made of: its fixed part, and a byte for each
+ * field that stands without a blank. */
+#define GM_OLD_BLOCK_ADDED (32u + GM_HTTP_FIELDS_MAX)
 
 struct gm_old_request {
     bool chunked; /* server: the body goes out in chunks that this end frames */

@@ -46,7 +46,8 @@ int gm_link_note(struct gm_link *link, const char *json, size_t len)
     if (len == 0 || len > GM_LINK_NOTE_MAX)
         return -GM_E_LIMIT;
     if (link->old != NULL)
-        return link_old_text(link, json, len);
+        return gm_conn_queued(&link->conn) < GM_LINK_QUEUE_BYTES ? link_old_text(link, json, len)
+                                                                 : -GM_E_LIMIT;
     struct gm_buf *buf = gm_link_mux_gather(&link->mux, len + GM_MUX_HEAD_ROOM);
     if (buf == NULL)
         return -GM_E_NOMEM;

@@ -94,8 +94,8 @@ bool link_old_ends(struct gm_link *link);
 void link_old_pong(struct gm_link *link, const struct gm_ws_event *event);
 uint64_t link_old_pong_ns(const struct gm_link *link);
 void link_old_drain(struct gm_link *link);
-/* A TEXT message. 0; -GM_E_LIMIT: too much is queued; -GM_E_NOMEM. What is lost so is advice, or a
- * greeting that has a deadline. */
+/* A TEXT message, behind all that is queued. -GM_E_NOMEM: the link is about to end. Of each kind
+ * there is one in a link's life, but for notes, which wait while much is queued. */
 int link_old_text(struct gm_link *link, const char *json, size_t len);
 
 #endif

@@ -18,9 +18,9 @@
 
 /* Requests that were on their way when an agent of ours said that it drains come within so long. */
 #define OLD_GRACE_NS 1000000000ull
-/* Ends of 0.0.x that wait for one stream read nothing, not even a ping. An agent whose backend takes
- * no upload still sends figures every 10 s; a server whose client takes no answer, a ping every
- * 30 s. */
+/* Ends of 0.0.x that wait for one stream read nothing, not even a ping. An agent whose backend
+ * takes no upload still sends figures every 10 s; a server whose client takes no answer, a ping
+ * every 30 s. */
 #define OLD_AGENT_STUCK_NS  12000000000ull
 #define OLD_SERVER_STUCK_NS 60000000000ull
 
@@ -133,8 +133,6 @@ void link_old_release(struct gm_link *link)
 
 int link_old_text(struct gm_link *link, const char *json, size_t len)
 {
-    if (gm_conn_queued(&link->conn) >= GM_LINK_QUEUE_BYTES)
-        return -GM_E_LIMIT;
     uint8_t *place = gm_conn_reserve(&link->conn, GM_WS_HEADER_MAX + len);
     if (place == NULL)
         return -GM_E_NOMEM;

@@ -99,6 +99,13 @@ Test(old_head, the_bounds_hold)
     cr_assert_gt(gm_old_response_block(least, sizeof least - 1, false, block,
                                        sizeof least - 1 + GM_OLD_BLOCK_ADDED),
                  0);
+    static const char line[] = "HTTP/1.1 200 \r\n", field[] = "a:b\r\n";
+    size_t at = sizeof line - 1;
+    memcpy(text, line, at);
+    for (unsigned i = 0; i < GM_HTTP_FIELDS_MAX; i++, at += sizeof field - 1)
+        memcpy(text + at, field, sizeof field - 1);
+    memcpy(text + at, "\r\n", 2);
+    cr_assert_gt(gm_old_response_block(text, at + 2, false, block, at + 2 + GM_OLD_BLOCK_ADDED), 0);
     static const char smallest[] = "G / HTTP/1.0\r\n\r\n";
     cr_assert_gt(gm_old_request_block(smallest, sizeof smallest - 1, block,
                                       sizeof smallest - 1 + GM_OLD_BLOCK_ADDED, &told),

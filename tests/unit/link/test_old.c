@@ -213,6 +213,29 @@ Test(old, an_agent_drains)
     bench_close(b);
 }
 
+/* However much stands before it: a server that does not hear it goes on sending requests. */
+Test(old, an_agent_with_much_to_say_still_says_that_it_drains)
+{
+    struct bench *b = old_pair(9);
+    static const char note[] = "{\"type\":\"metrics\"}";
+    uint8_t pong[GM_WS_HEADER_MAX];
+    size_t len = ws_frame(
+        pong, (struct gm_ws_header){.opcode = GM_WS_PONG, .fin = true, .masked = true, .key = 1},
+        "");
+    gm_sim_freeze(&b->server.link.conn.sock, SECOND_NS, true);
+    wire_enter(&b->w, b->w.far);
+    while (gm_conn_queued(&b->agent.link.conn) < 2 * GM_LINK_QUEUE_BYTES)
+        gm_conn_write(&b->agent.link.conn, pong, len);
+    cr_assert_eq(gm_link_note(&b->agent.link, note, sizeof note - 1), -GM_E_LIMIT);
+    gm_link_drain(&b->agent.link);
+    wire_leave(&b->w, b->w.far);
+    wire_run(&b->w, 2 * SECOND_NS);
+    cr_assert_not_null(strstr(b->server.note, "\"draining\""));
+    wire_run(&b->w, 5 * SECOND_NS);
+    cr_assert(b->agent.downs == 1 && b->server.downs == 1);
+    bench_close(b);
+}
+
 Test(old, a_server_lets_its_streams_finish)
 {
     struct bench *b = old_pair(7);

@@ -189,6 +189,51 @@ int gm_old_request_block(const char *text, size_t len, uint8_t *out, size_t cap,
     return finish_block(&writer);
 }
 
+static bool is_bare(char c)
+{
+    return c == ' ' || c == '#' || ((unsigned char)c & 0x80u) != 0;
+}
+
+/* The target, up to what must be the version at the first line's end; empty: there is none. */
+static struct gm_http_span find_target(const char *text, size_t len)
+{
+    static const char version[] = " HTTP/1.";
+    size_t tail = sizeof version; /* and the minor version's digit */
+    const char *end = memchr(text, '\r', len), *from = memchr(text, ' ', len);
+    if (end == NULL || from == NULL || end - from <= (ptrdiff_t)tail ||
+        memcmp(end - tail, version, sizeof version - 1) != 0)
+        return span_of(text, 0);
+    return span_of(from + 1, (size_t)(end - from) - 1 - tail);
+}
+
+int gm_old_request_mend(const char *text, size_t len, char *out, size_t cap)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    struct gm_http_span target = find_target(text, len);
+    size_t bare = 0;
+    for (size_t i = 0; i < target.len; i++)
+        bare += is_bare(target.p[i]);
+    if (bare == 0)
+        return 0;
+    if (len + 2 * bare > cap)
+        return -GM_E_LIMIT;
+    size_t front = (size_t)(target.p - text);
+    memcpy(out, text, front);
+    char *to = out + front;
+    for (size_t i = 0; i < target.len; i++) {
+        unsigned char c = (unsigned char)target.p[i];
+        if (is_bare(target.p[i])) {
+            *to++ = '%';
+            *to++ = digits[c >> 4];
+            *to++ = digits[c & 15u];
+        } else {
+            *to++ = target.p[i];
+        }
+    }
+    memcpy(to, target.p + target.len, len - front - target.len);
+    return (int)(len + 2 * bare);
+}
+
 void gm_old_block_body(uint8_t *block)
 {
     block[1] |= GM_HEAD_FLAG_BODY;

@@ -48,6 +48,11 @@ int gm_old_response_block(const char *text, size_t len, bool head, uint8_t *out,
  * -ENOTSUP: an upgrade. */
 int gm_old_request_block(const char *text, size_t len, uint8_t *out, size_t cap,
                          struct gm_old_request *told) __attribute__((warn_unused_result));
+/* Agent: the same text with a target that is one again: servers of 0.0.x decode the client's path
+ * and send it as it then is. Blanks, "#" and bytes beyond ASCII are encoded anew; what means
+ * something else when bare ("?", "%") cannot be told. 0: there is nothing to mend. */
+int gm_old_request_mend(const char *text, size_t len, char *out, size_t cap)
+    __attribute__((warn_unused_result));
 /* Agent: a response block as the text of a START. */
 int gm_old_response_text(const uint8_t *block, size_t len, char *out, size_t cap)
     __attribute__((warn_unused_result));

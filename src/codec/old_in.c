@@ -140,23 +140,49 @@ static void reveal(struct gm_stream *stream, bool body)
     gm_buf_put(held);
 }
 
+/* Agent: makes the request's block, and holds it. Its length, or why there is none. */
+static int hold_block(struct gm_stream *stream, const char *text, size_t len,
+                      struct gm_old_request *told)
+{
+    struct gm_mux *mux = stream->mux;
+    struct old_side *side = old_side_of(stream);
+    if (side->held != NULL)
+        gm_buf_put(side->held);
+    side->held = block_for(mux, len);
+    return side->held == NULL
+               ? -GM_E_NOMEM
+               : gm_old_request_block(text, len, side->held->data, side->held->size, told);
+}
+
+/* Agent: the same of a head that is none because the server has decoded its target. */
+static int hold_mended(struct gm_stream *stream, const char *text, size_t len,
+                       struct gm_old_request *told)
+{
+    struct gm_mux *mux = stream->mux;
+    struct gm_buf *buf = mux->ops->gather(mux, mux->head_max);
+    if (buf == NULL)
+        return -GM_E_NOMEM;
+    int got = gm_old_request_mend(text, len, (char *)buf->data, mux->head_max);
+    if (got > 0)
+        got = hold_block(stream, (const char *)buf->data, (size_t)got, told);
+    gm_buf_put(buf);
+    return got != 0 ? got : -GM_E_PROTOCOL;
+}
+
 /* Agent: a request. One without a promised body waits for the next frame, which is END at once
  * unless a body follows that the server has stripped of its framing. */
 static void finish_request_head(struct gm_stream *stream, const char *text, size_t len)
 {
-    struct gm_mux *mux = stream->mux;
     struct old_side *side = old_side_of(stream);
     struct gm_old_request told;
-    side->held = block_for(mux, len);
-    if (side->held == NULL) {
-        mux_fail(stream, GM_REASON_OVERLOAD, 0);
-        return;
-    }
-    int got = gm_old_request_block(text, len, side->held->data, side->held->size, &told);
+    int got = hold_block(stream, text, len, &told);
+    if (got == -GM_E_PROTOCOL)
+        got = hold_mended(stream, text, len, &told);
     if (got < 0) {
         mux_fail(stream,
                  got == -GM_E_PROTOCOL ? GM_REASON_BAD_REQUEST
                  : got == -GM_E_LIMIT  ? GM_REASON_HEADER_TOO_LARGE
+                 : got == -GM_E_NOMEM  ? GM_REASON_OVERLOAD
                                        : GM_REASON_NOT_IMPLEMENTED,
                  0);
         return;

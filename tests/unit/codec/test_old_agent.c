@@ -132,7 +132,7 @@ Test(old_agent, refusals)
 Test(old_agent, a_head_that_is_none)
 {
     start(GM_MUX_AGENT);
-    feed_text(1, ID, "GET /a b HTTP/1.1\r\nHost: h\r\n\r\n");
+    feed_text(1, ID, "GET /a\tb HTTP/1.1\r\nHost: h\r\n\r\n");
     cr_assert_eq(strncmp(pull(), "S HTTP/1.1 400 ", 15), 0);
     cr_assert_eq(pull()[0], 'D');
     cr_assert_str_eq(pull(), "E ");
@@ -140,6 +140,27 @@ Test(old_agent, a_head_that_is_none)
     EXPECT_STORY("");
     cr_assert_eq(gm_mux_open_count(&mux), 0);
     finish();
+}
+
+/* Servers of 0.0.x decode the path of their client, and write it as it is. */
+Test(old_agent, a_target_that_was_decoded_is_encoded_again)
+{
+    static const struct {
+        const char *decoded, *story;
+    } cases[] = {
+        {"/caf\xc3\xa9", "open GET /caf%C3%A9 end;end;"},
+        {"/a b#c?d=%20", "open GET /a%20b%23c?d=%20 end;end;"},
+        {"/ HTTP/1.0", "open GET /%20HTTP/1.0 end;end;"},
+    };
+    for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char text[100];
+        start(GM_MUX_AGENT);
+        (void)snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: h\r\n\r\n", cases[i].decoded);
+        feed_text(1, ID, text);
+        feed_text(3, ID, "");
+        EXPECT_STORY(cases[i].story);
+        finish();
+    }
 }
 
 Test(old_agent, an_answer_that_breaks)

@@ -251,3 +251,19 @@ Test(old_head, trailers_and_100)
     cr_assert_eq(gm_head_read_response(block, (size_t)len, &head), 0);
     cr_assert_eq(head.status, 100);
 }
+
+Test(old_head, what_there_is_to_mend)
+{
+    static const char *const nothing[] = {
+        "",     "GET / HTTP/1.1\r\n\r\n",       "GET /",        "GET HTTP/1.1\r\n",
+        "\r\n", " HTTP/1.1\r\nX: \xff\r\n\r\n", "G\xff / HTTP", "GET /\xff HTTP/2.0\r\n"};
+    for (unsigned i = 0; i < sizeof nothing / sizeof nothing[0]; i++)
+        cr_assert_eq(gm_old_request_mend(nothing[i], strlen(nothing[i]), text, sizeof text), 0,
+                     "%s", nothing[i]);
+    static const char broken[] = "G # \xff HTTP/1.1\r\n", mended[] = "G %23%20%FF HTTP/1.1\r\n";
+    int len = (int)sizeof mended - 1;
+    cr_assert_eq(gm_old_request_mend(broken, sizeof broken - 1, text, (size_t)len), len);
+    cr_assert_eq(memcmp(text, mended, (size_t)len), 0);
+    cr_assert_eq(gm_old_request_mend(broken, sizeof broken - 1, text, (size_t)len - 1),
+                 -GM_E_LIMIT);
+}

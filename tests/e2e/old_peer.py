@@ -9,7 +9,8 @@ import queue
 import socket
 import struct
 import threading
-import time
+
+from lib.settings import wait_until
 
 START, DATA, END, CANCEL = 1, 2, 3, 4
 QUEUE_FRAMES = 100
@@ -44,6 +45,7 @@ class WebSocket:
         self.lock = threading.Lock()
         self.kept = []
         self.answers_pings = True
+        self.ponged = threading.Event()
 
     def _frame(self, opcode: int, data: bytes, fin: bool) -> bytes:
         size, mask = len(data), 0x80 if self.client else 0
@@ -100,6 +102,8 @@ class WebSocket:
                     return opcode, data
                 if opcode == 9 and self.answers_pings:
                     self.message(data, opcode=10)
+                elif opcode == 10:
+                    self.ponged.set()
                 continue
             kind = opcode if opcode else kind
             whole += data
@@ -153,7 +157,10 @@ class OldAgent(WebSocket):
                       "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n\r\n").encode())
         head = b""
         while not head.endswith(b"\r\n\r\n"):
-            head += sock.recv(1)
+            byte = sock.recv(1)
+            if not byte:
+                raise Closed()
+            head += byte
         self.answer = head.decode("latin-1")
         assert self.answer.startswith("HTTP/1.1 101 "), self.answer
         self.hello = self.next_text()
@@ -287,15 +294,22 @@ class Pipe(threading.Thread):
             pass
 
     def drain(self):
-        """Leaves as 0.0.x does: says so, and goes when nothing is under way."""
-        self.agent.text({"type": "draining", "state": "draining"})
-        time.sleep(0.5)
-        while self.requests:
-            time.sleep(0.05)
+        """Leaves as 0.0.x does: says so, and goes when nothing is under way; but not before it has been heard."""
+        try:
+            self.agent.ponged.clear()
+            self.agent.text({"type": "draining", "state": "draining"})
+            self.agent.message(b"heard?", opcode=9)
+        except OSError:
+            return  # the server has left first
+        wait_until(lambda: self.agent.ponged.is_set() or not self.is_alive(), "the server hears that the agent drains")
+        wait_until(lambda: not self.requests or not self.is_alive(), "all requests have been answered")
         self.stop()
 
     def stop(self):
-        self.agent.sock.shutdown(socket.SHUT_RDWR)
+        try:
+            self.agent.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # it has ended before
         self.join(10)
         self.agent.close()
 

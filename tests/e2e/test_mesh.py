@@ -3,33 +3,17 @@ every agent finds every server, is back soon after a restart, and says little. n
 import itertools
 import json
 import signal
-import threading
 import time
 
 import pytest
 
+from lib.fleet import Load, balancer
 from lib.settings import PATIENCE, SANITIZED, wait_until
-from lib.wire import Truncated, Wire
 from old_peer import OldServer
 from peers.native_server import Closed, NativeServer
 
 pytestmark = pytest.mark.plain("the balancer speaks plain text")
 
-BALANCER = """
-    location / {
-        proxy_pass http://gimlet;
-        proxy_http_version 1.1;
-        proxy_set_header Upgrade $http_upgrade;
-        proxy_set_header Connection $for_upstream;
-        proxy_read_timeout 60s;
-        proxy_connect_timeout 1s;
-        proxy_next_upstream error timeout http_503;
-    }
-}
-map $http_upgrade $for_upstream { default upgrade; "" ""; }
-upstream gimlet {
-%s
-"""
 LINES = ("info", "warn", "error")
 
 
@@ -40,9 +24,7 @@ class Fleet:
         self.workshop, self.server_flags = workshop, server_flags
         self.backend = workshop.backend()
         self.servers = [self.make_server() for _ in range(servers)]
-        # No failure shuts a server out: it may be back the next moment.
-        self.nginx = workshop.nginx(BALANCER % "\n".join(
-            f"server 127.0.0.1:{server.port} max_fails=0;" for server in self.servers))
+        self.nginx = workshop.nginx(balancer(server.port for server in self.servers))
         self.url = f"ws://127.0.0.1:{self.nginx.port}/agent"
         self.agents = [workshop.agent(self.url, {"svc": self.backend.url}, *agent_flags, rings=1)
                        for _ in range(agents)]
@@ -74,6 +56,13 @@ class Fleet:
     def request(self, number: int) -> bytes:
         return (f"GET /services/svc/body?n={100 + number % 50} HTTP/1.1\r\nHost: test.example\r\n"
                 f"Authorization: Bearer {self.token}\r\n\r\n").encode()
+
+    @staticmethod
+    def problem(number: int, answer):
+        return None if (answer.status, len(answer.body)) == (200, 100 + number % 50) else "not the answer"
+
+    def load(self) -> Load:
+        return Load(self.nginx.port, 4, self.request, self.problem)
 
 
 @pytest.mark.parametrize("servers,agents", [(2, 2), (3, 4)])
@@ -123,43 +112,11 @@ def test_a_restarted_server_is_found_within_seconds(workshop, how):
             assert not agent.log("link to the server lost"), "it was no surprise"
 
 
-class Load:
-    """Clients that ask through the balancer, one after another request each, for as long as the block lasts."""
-
-    def __init__(self, fleet: Fleet, clients: int):
-        self.fleet, self.stop = fleet, threading.Event()
-        self.good, self.bad = itertools.count(), []
-        self.threads = [threading.Thread(target=self.client, args=(n,)) for n in range(clients)]
-
-    def client(self, number: int):
-        try:
-            while not self.stop.is_set():
-                with Wire(self.fleet.nginx.port, timeout=PATIENCE) as wire:
-                    for step in range(20):
-                        answer = wire.send(self.fleet.request(number + step)).answer()
-                        if answer.status != 200 or len(answer.body) != 100 + (number + step) % 50:
-                            self.bad.append((answer.status, answer.error, answer.body[:80]))
-                        next(self.good)
-        except (OSError, Truncated) as problem:
-            self.bad.append(problem)
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stop.set()
-        for thread in self.threads:
-            thread.join(PATIENCE)
-        self.done = next(self.good)
-
-
 def test_servers_are_restarted_in_turn_and_no_request_fails(workshop):
     """The balancer takes an answer 503 (a server that has no agent yet) for a reason to ask the next server."""
     fleet = Fleet(workshop, 2, 2, "--lanes", "1")
     fleet.wait_complete()
-    with Load(fleet, 4) as load:
+    with fleet.load() as load:
         for index in (0, 1):
             time.sleep(0.3)
             fleet.restart(index)
@@ -172,7 +129,7 @@ def test_servers_are_restarted_in_turn_and_no_request_fails(workshop):
 def test_agents_are_restarted_in_turn_and_no_request_fails(workshop):
     fleet = Fleet(workshop, 2, 2, "--lanes", "2")
     fleet.wait_complete()
-    with Load(fleet, 4) as load:
+    with fleet.load() as load:
         for _ in range(2):
             time.sleep(0.3)
             old = fleet.agents.pop(0)

@@ -194,6 +194,7 @@ Test(mesh, completes_behind_any_balancer)
         }
         printf("# %u agents, %u servers, %u lanes: at most %lu ms\n", shapes[i].agents,
                shapes[i].servers, shapes[i].lanes, (unsigned long)(worst / MS));
+        cr_assert_leq(worst, 10 * SEC);
     }
 }
 
@@ -202,7 +203,6 @@ Test(mesh, a_restarted_server_is_back_within_seconds)
     static struct world world;
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         uint64_t worst = 0;
-        uint32_t late = 0;
         begin(&world, shapes[i].agents, shapes[i].servers, shapes[i].lanes, i + 1);
         (void)run(&world, 120 * SEC);
         for (uint32_t n = 0; n < RESTARTS; n++) {
@@ -214,12 +214,10 @@ Test(mesh, a_restarted_server_is_back_within_seconds)
             uint64_t took = run(&world, 30 * SEC);
             cr_assert(complete(&world));
             worst = took > worst ? took : worst;
-            late += took > 5 * SEC;
         }
-        printf("# %u agents, %u servers, %u lanes: back after at most %lu ms, %u late\n",
-               shapes[i].agents, shapes[i].servers, shapes[i].lanes, (unsigned long)(worst / MS),
-               late);
-        cr_assert_leq(late, RESTARTS / 10);
+        printf("# %u agents, %u servers, %u lanes: back after at most %lu ms\n", shapes[i].agents,
+               shapes[i].servers, shapes[i].lanes, (unsigned long)(worst / MS));
+        cr_assert_leq(worst, 5 * SEC);
     }
 }
 

@@ -5,7 +5,14 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
+
+/* A process that was killed is reaped before the kernel has taken down its io_uring, in the
+ * background, and with it the listeners that it had there: milliseconds later, more on a busy
+ * machine. */
+#define CLAIM_TRIES   50u
+#define CLAIM_WAIT_NS 20000000l
 
 static bool has_ipv6(void)
 {
@@ -29,7 +36,7 @@ int32_t gm_claim_port_of(const union gm_addr *addr)
     return ntohs(addr->base.sa_family == AF_INET6 ? addr->in6.sin6_port : addr->in.sin_port);
 }
 
-int gm_claim_port(union gm_addr *addr)
+static int claim_now(union gm_addr *addr)
 {
     socklen_t len = gm_addr_len(addr);
     int on = 1, off = 0, rc = -1;
@@ -45,5 +52,16 @@ int gm_claim_port(union gm_addr *addr)
     else if (any && getsockname(fd, &addr->base, &len) == 0)
         return fd;
     (void)close(fd);
+    return rc;
+}
+
+int gm_claim_port(union gm_addr *addr)
+{
+    const struct timespec wait = {.tv_nsec = CLAIM_WAIT_NS};
+    int rc = claim_now(addr);
+    for (unsigned i = 0; rc == -EADDRINUSE && i < CLAIM_TRIES; i++) {
+        (void)nanosleep(&wait, NULL);
+        rc = claim_now(addr);
+    }
     return rc;
 }

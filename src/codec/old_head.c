@@ -104,13 +104,20 @@ int gm_old_trailers_text(const uint8_t *block, size_t len, char *out, size_t cap
     return finish_text(&text);
 }
 
-static void put_fields(struct gm_head_writer *writer, const struct gm_http_fields *fields)
+/* What a peer of 0.0.x has read itself and passes on all the same: Expect, which its server has
+ * answered, and Authorization, in which its clients show the gateway's token. */
+static bool is_for_peer(const struct gm_http_field *field, bool request)
+{
+    return field->id == GM_HTTP_ID_EXPECT || (request && field->id == GM_HTTP_ID_AUTHORIZATION);
+}
+
+static void put_fields(struct gm_head_writer *writer, const struct gm_http_fields *fields,
+                       bool request)
 {
     for (uint16_t i = 0; i < fields->count; i++) {
         const struct gm_http_field *field = &fields->list[i];
-        /* A server of 0.0.x has answered Expect itself. */
         bool ours = field->id == GM_HTTP_ID_X_GIMLET_ERROR || field->id == GM_HTTP_ID_UPGRADE ||
-                    field->id == GM_HTTP_ID_EXPECT;
+                    is_for_peer(field, request);
         if (ours || (field->flags & (GM_HTTP_FIELD_HOP | GM_HTTP_FIELD_DERIVED)) != 0)
             continue;
         gm_head_write_field(writer, &(struct gm_head_field){field->name, field->value,
@@ -143,7 +150,7 @@ int gm_old_response_block(const char *text, size_t len, bool head, uint8_t *out,
         block.flags |= GM_HEAD_FLAG_BODY;
     struct gm_head_writer writer;
     gm_head_write_response(&writer, out, cap, &block);
-    put_fields(&writer, &parsed.fields);
+    put_fields(&writer, &parsed.fields, false);
     return finish_block(&writer);
 }
 
@@ -185,7 +192,7 @@ int gm_old_request_block(const char *text, size_t len, uint8_t *out, size_t cap,
         block.flags |= GM_HEAD_FLAG_HTTP10;
     struct gm_head_writer writer;
     gm_head_write_request(&writer, out, cap, &block);
-    put_fields(&writer, &parsed.fields);
+    put_fields(&writer, &parsed.fields, true);
     return finish_block(&writer);
 }
 

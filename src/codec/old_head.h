@@ -45,7 +45,7 @@ int gm_old_response_block(const char *text, size_t len, bool head, uint8_t *out,
 
 /* Agent: the text of a server's START as a request block. Without a promised body the flag BODY is
  * not set: 0.0.x servers strip Transfer-Encoding, so that only DATA tells (gm_old_block_body).
- * -ENOTSUP: an upgrade. */
+ * Authorization is left out: those servers pass the client's token on. -ENOTSUP: an upgrade. */
 int gm_old_request_block(const char *text, size_t len, uint8_t *out, size_t cap,
                          struct gm_old_request *told) __attribute__((warn_unused_result));
 /* Agent: the same text with a target that is one again: servers of 0.0.x decode the client's path

@@ -181,9 +181,9 @@ Test(old_head, a_request_of_a_server)
     cr_assert_eq(gm_head_read_request(block, (size_t)len, &head), 0);
     cr_assert(told.body && head.content_length == 7 && head.flags == GM_HEAD_FLAG_BODY);
     struct gm_head_field field;
-    cr_assert(gm_head_next(&head.fields, &field) && field.name[0] == 'A');
     cr_assert(gm_head_next(&head.fields, &field) && field.name[0] == 'X');
-    cr_assert(!gm_head_next(&head.fields, &field), "the server has answered Expect itself");
+    cr_assert(!gm_head_next(&head.fields, &field),
+              "the server has answered Expect itself, and the token was for it");
 
     len = request_block("GET / HTTP/1.0\r\n\r\n", &told);
     cr_assert_eq(gm_head_read_request(block, (size_t)len, &head), 0);

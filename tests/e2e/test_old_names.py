@@ -178,12 +178,12 @@ def test_a_tunnel_of_old_names(names, workshop):
     key, backend = workshop.keys.public, workshop.backend()
     flags = [*IO_FLAGS, "-rings", str(RINGS), "-lanes", str(LANES), "-listen-address", "127.0.0.1"]
     server = workshop.process("server", [names / "gimlet-server", "-http-port", str(port), f"--metrics-port={metrics}", *flags,
-                                         "-response-buffer-size", "7", "ignored", "-http-port", "1"],
+                                         "-response-buffer-size", "-1", "ignored", "-http-port", "1"],
                               env={"GIMLET_SERVER_TOKEN_PUBLIC_KEY_FILE": str(key), "GIMLET_SERVER_SERVER_ID": "elder"})
     started = server.wait_log("server started")[0]
     assert started["httpPort"] == port and started["serverID"] == "elder"
     said = [line for line in server.log() if "response-buffer-size" in line["message"]]
-    assert len(said) == 1 and said[0]["responseBufferSize"] == "7"
+    assert len(said) == 1 and said[0]["responseBufferSize"] == "-1"
 
     other = free_port()
     second = workshop.process("server", [names / "gimlet-server", "-http-port", str(other), f"--metrics-port={metrics}", *flags,
@@ -196,7 +196,8 @@ def test_a_tunnel_of_old_names(names, workshop):
     token = workshop.keys.agent("svc", "elder-agent")
     agent = workshop.process("agent", [names / "gimlet-agent", *IO_FLAGS, "-rings", str(RINGS)], env={
         "GIMLET_AGENT_SERVER_URL": f"ws://127.0.0.1:{port}/agent", "GIMLET_AGENT_TOKEN": f"  {token}\n",
-        "GIMLET_AGENT_TARGET_URL": f"127.0.0.1:{backend.port}", "GIMLET_AGENT_REQUEST_BUFFER_SIZE": "7"})
+        "GIMLET_AGENT_TARGET_URL": f"127.0.0.1:{backend.port}", "GIMLET_AGENT_REQUEST_BUFFER_SIZE": "7",
+        "GIMLET_AGENT_CONNECTION_CHECK_INTERVAL": "0"})  # with that, and with the -1 above, 0.0.6 panicked
     agent.wait_log("agent started")
     assert [line["requestBufferSize"] for line in agent.log() if "request-buffer-size" in line["message"]] == ["7"]
     wait_until(lambda: requests.get(f"http://127.0.0.1:{port}/health", timeout=10).json()["agents"].get("svc") == 1, "the agent serves")

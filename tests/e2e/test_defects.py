@@ -10,7 +10,7 @@
  8 HEAD, chunks, 1xx        test_requests, test_websocket, test_peers (curl posts), test_old_peers
  9 frozen peers             here, for agents of 0.0.x; test_failures (frozen), test_old_peers (a_silent_one_is_replaced)
 10 mesh in lockstep         test_mesh
-11 drain                    here, under a wedged link; test_lifecycle, test_keys (a_link_outlives_its_token)
+11 drain                    here, under a wedged link; test_lifecycle, test_keys (files_are_read_again)
 12 tokens and limits        here; test_cli (a_folder_of_keys), test_errors, test_metrics (names_of_strangers), test_timeouts
 13 small lies               here; test_requests (paths), test_fields, test_metrics, test_errors, test_surface
 14 silent defaults          test_old_names, test_cli

@@ -143,6 +143,12 @@ def test_no_expiry_is_refused(tunnel, keys):
     refused(bearer(tunnel, keys.forge(drop=["exp"])), 401, "unauthorized", "Unauthorized\n")
 
 
+def test_claims_are_named_as_they_are_spelt(tunnel, keys):
+    expires = int(time.time()) + 600
+    assert bearer(tunnel, keys.forge(EXP=1, Services="none")).status == 200
+    refused(bearer(tunnel, keys.forge(drop=["exp"], Exp=expires)), 401, "unauthorized", "Unauthorized\n")
+
+
 @pytest.mark.parametrize("services,allowed", [(["svc"], True), (["s*"], True), (["sv?"], True), (["[a-t]vc"], True), (["*"], True),
                                               (["other", "svc"], True), (["SVC"], False), (["sv"], False), (["svc/*"], False),
                                               (["[^s]vc"], False), (["["], False)])

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from lib.backend import pattern
-from lib.settings import PATIENCE, SANITIZED, wait_until
+from lib.settings import PATIENCE, wait_until
 from lib.tls import Last, Ragged, client_context, server_context, world
 from lib.tunnel import Tunnel
 from lib.wire import Malformed, Truncated, Wire
@@ -363,7 +363,7 @@ def test_stalled_handshakes_delay_nobody(secure):
             since = time.monotonic()
             assert secure.get("/body?n=100").status == 200
             spans.append(time.monotonic() - since)
-        assert sorted(spans)[10] < (0.5 if SANITIZED else 0.15), sorted(spans)
+        assert sorted(spans)[10] < 1, sorted(spans)  # who waited for a stalled one would wait for its deadline
     finally:
         for wire in stalled:
             wire.reset()
@@ -371,17 +371,16 @@ def test_stalled_handshakes_delay_nobody(secure):
 
 @pytest.mark.slow
 def test_a_flood_of_handshakes_beside_a_stream(secure, tmp_path):
-    """200 connections at once, again and again by processes of their own, while events pass: the turn's budget of handshakes
-    keeps them apart."""
+    """200 connections at once, again and again by a process of their own, while events pass: the turn's budget of
+    handshakes keeps them apart."""
     script = tmp_path / "flood.py"
     script.write_text("""
-import socket, ssl, sys, threading, time
+import socket, ssl, sys, threading
 port, ca, count = int(sys.argv[1]), sys.argv[2], [0]
 context = ssl.create_default_context(cafile=ca)
-end = time.monotonic() + 3
 def one():
-    while time.monotonic() < end:
-        with socket.create_connection(("127.0.0.1", port), 20) as raw:
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", port), 60) as raw:
             with context.wrap_socket(raw, server_hostname="localhost"):
                 count[0] += 1
 threads = [threading.Thread(target=one) for _ in range(200)]
@@ -396,9 +395,9 @@ print(count[0])
                                  preexec_fn=lambda: os.nice(10))
         delays = [time.monotonic() - float(event.split()[2]) for event in wire.events(answer)]
         count = int(flood.communicate(timeout=4 * PATIENCE)[0])
-    assert count > 200, "each has come through, and more than once"
-    # The machine's two cores belong to the flood, too: what is looked for is a stream that stands still.
-    assert len(delays) == 150 and sorted(delays)[75] < (0.5 if SANITIZED else 0.1), sorted(delays)[::15]
+    assert count == 1000, "each has come through, every time"
+    # The machine's cores belong to the flood, too: what is looked for is a stream that stands still.
+    assert len(delays) == 150 and sorted(delays)[75] < 1, sorted(delays)[::15]
     secure.server.wait_idle()
 
 

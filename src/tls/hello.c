@@ -1,9 +1,10 @@
-/* Reads the server name out of a ClientHello without consuming it.
+/* Reads the server name out of a ClientHello without consuming it, and joins one in crumbs.
  *
  * Owner: none, pure. The hello is gathered from its records into a buffer on the stack and parsed
  * there; whatever is wrong with it beyond the record framing is left for the library to refuse. */
 #include "tls/hello.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "tls/record.h"
@@ -152,29 +153,70 @@ static int gather_record(struct walk *walk, uint8_t *gathered, size_t *have,
     return 1;
 }
 
+/* Gathers the whole message. 1: done, `have` bytes in records of `wire` bytes; else as above, or a
+ * negative error. */
+struct gathering {
+    uint8_t bytes[GM_TLS_HELLO_MAX];
+    size_t have, need, wire;
+    bool headless; /* not even the message's header is in the first record */
+};
+
+static int gather_hello(const struct gm_chain *in, struct gathering *all, struct gm_tls_hello *out)
+{
+    struct walk walk = walk_start(in);
+    all->have = all->need = 0;
+    all->headless = false;
+    while (all->need == 0 || all->have < all->need) {
+        size_t before = all->have;
+        int rc = gather_record(&walk, all->bytes, &all->have, out);
+        if (rc != 1)
+            return rc;
+        if (all->bytes[0] != CLIENT_HELLO)
+            return 2;
+        all->headless = all->headless || (before == 0 && all->have < HANDSHAKE_HEADER);
+        all->need = message_length(all->bytes, all->have);
+        if (all->need > GM_TLS_HELLO_MAX)
+            return -GM_E_LIMIT;
+    }
+    all->wire = in->bytes - walk.left;
+    return 1;
+}
+
 int gm_tls_hello_peek(const struct gm_chain *in, struct gm_tls_hello *out)
 {
-    uint8_t gathered[GM_TLS_HELLO_MAX];
+    struct gathering all;
     out->name[0] = '\0';
+    out->headless = false;
     out->missing = GM_TLS_HEADER_BYTES;
     if (in->count == 0)
         return 0;
     int rc = gm_tls_hello_first_byte(in);
     if (rc < 0)
         return rc;
-    struct walk walk = walk_start(in);
-    size_t have = 0, need = 0;
-    while (need == 0 || have < need) {
-        rc = gather_record(&walk, gathered, &have, out);
-        if (rc != 1)
-            return rc == 0 ? 0 : 1;
-        if (gathered[0] != CLIENT_HELLO)
-            return 1;
-        need = message_length(gathered, have);
-        if (need > GM_TLS_HELLO_MAX)
-            return -GM_E_LIMIT;
-    }
+    rc = gather_hello(in, &all, out);
+    if (rc != 1)
+        return rc == 2 ? 1 : rc;
     out->missing = 0;
-    parse_hello((struct view){gathered + HANDSHAKE_HEADER, need - HANDSHAKE_HEADER}, out->name);
+    out->headless = all.headless && all.have == all.need;
+    parse_hello((struct view){all.bytes + HANDSHAKE_HEADER, all.need - HANDSHAKE_HEADER},
+                out->name);
     return 1;
+}
+
+uint8_t *gm_tls_hello_join(struct gm_chain *in, struct gm_seg_pool *segs, uint32_t *len)
+{
+    struct gathering all;
+    struct gm_tls_hello hello;
+    int rc = gather_hello(in, &all, &hello);
+    GM_ASSERT(rc == 1 && all.have == all.need);
+    uint8_t *record = malloc(GM_TLS_HEADER_BYTES + all.need);
+    if (record == NULL)
+        return NULL;
+    const uint8_t header[GM_TLS_HEADER_BYTES] = {GM_TLS_HANDSHAKE, 3, 1, (uint8_t)(all.need >> 8),
+                                                 (uint8_t)all.need};
+    memcpy(record, header, sizeof header);
+    memcpy(record + sizeof header, all.bytes, all.need);
+    gm_chain_consume(in, segs, all.wire);
+    *len = (uint32_t)(sizeof header + all.need);
+    return record;
 }

@@ -45,9 +45,11 @@ const struct gm_tls_pair *gm_tls_server_choose(const struct gm_tls_server *serve
 
 /* Of a handshake under way; freed with it. Secrets: wiped. */
 struct gm_tls_shake {
-    char *host;         /* client: whom the certificate must be for; NULL: insecure */
-    int verdict;        /* what our own verification found: 0 or negative */
-    uint32_t records;   /* taken from the peer */
+    char *host;       /* client: whom the certificate must be for; NULL: insecure */
+    int verdict;      /* what our own verification found: 0 or negative */
+    uint32_t records; /* taken from the peer */
+    uint8_t *hello;   /* server: one that had to be joined, for the first call; else NULL */
+    uint32_t hello_len, hello_used;
     uint8_t secret_len; /* TLS 1.3, both traffic secrets: the client's, the server's */
     uint8_t secrets[2][GM_TLS_SECRET_MAX];
 };

@@ -107,11 +107,29 @@ static bool call_record(struct gm_tls *tls)
     return true;
 }
 
+/* From a hello that was joined: at most `len` bytes of it; 0: it is used up, or there is none. */
+static int take_hello(struct gm_tls_shake *shake, char *bytes, int len)
+{
+    if (shake == NULL || shake->hello_used == shake->hello_len)
+        return 0;
+    uint32_t n = shake->hello_len - shake->hello_used;
+    if (n > (uint32_t)len)
+        n = (uint32_t)len;
+    if (shake->hello_used == 0)
+        shake->records++;
+    memcpy(bytes, shake->hello + shake->hello_used, n);
+    shake->hello_used += n;
+    return (int)n;
+}
+
 static int on_receive(WOLFSSL *ssl, char *bytes, int len, void *arg)
 {
     struct gm_tls *tls = arg;
     struct gm_tls_call *call = tls->call;
     (void)ssl;
+    int joined = take_hello(tls->shake, bytes, len);
+    if (joined > 0)
+        return joined;
     if (!call_record(tls))
         return WOLFSSL_CBIO_ERR_WANT_READ;
     gm_slice front = gm_chain_front(call->in);

@@ -81,6 +81,7 @@ static void shake_free(struct gm_tls *tls)
     if (tls->shake == NULL)
         return;
     free(tls->shake->host);
+    free(tls->shake->hello);
     explicit_bzero(tls->shake, sizeof *tls->shake);
     free(tls->shake);
     tls->shake = NULL;
@@ -129,6 +130,11 @@ static int meet_hello(struct gm_tls *tls, const struct gm_tls_io *io)
     if (hello.name[0] != '\0') {
         tls->server_name = strdup(hello.name);
         if (tls->server_name == NULL)
+            return -GM_E_NOMEM;
+    }
+    if (hello.headless) {
+        tls->shake->hello = gm_tls_hello_join(io->in, io->sink.segs, &tls->shake->hello_len);
+        if (tls->shake->hello == NULL)
             return -GM_E_NOMEM;
     }
     const struct gm_tls_pair *pair = gm_tls_server_choose(tls->server, hello.name);

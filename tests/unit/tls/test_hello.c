@@ -1,5 +1,6 @@
 /* The name in a ClientHello: found over every cut and every division into records, and not found
  * where there is none. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "fixture.h"
@@ -85,12 +86,54 @@ Test(hello, the_name_is_found_in_any_division)
         for (size_t c = 0; c < sizeof cuts / sizeof cuts[0]; c++) {
             cr_assert_eq(peek(wire_len, cuts[c], &hello), 1, "%zu %u", sizes[i], cuts[c]);
             cr_assert_str_eq(hello.name, "host.example.test");
+            cr_assert_eq(hello.headless, sizes[i] < 4);
         }
         for (size_t len = 1; len < wire_len; len++) {
             cr_assert_eq(peek(len, 0, &hello), 0, "%zu of %zu", len, wire_len);
             cr_assert(hello.missing > 0 && hello.missing <= wire_len - len);
         }
     }
+}
+
+Test(hello, crumbs_are_joined_to_one_record)
+{
+    static uint8_t whole[sizeof wire];
+    struct gm_tls_hello hello;
+    size_t len = make_message("a.test", 20);
+    memcpy(whole, wire, len);
+    for (size_t size = 1; size < 4; size++) {
+        struct end end = {0};
+        uint32_t joined_len = 0;
+        make_message("a.test", 20);
+        make_records(size);
+        put("\x14\x03\x03", 3);
+        world.cut = 7;
+        arrive(&end, wire, wire_len);
+        cr_assert_eq(gm_tls_hello_peek(&end.in, &hello), 1);
+        cr_assert(hello.headless);
+        uint8_t *joined = gm_tls_hello_join(&end.in, world_segs(), &joined_len);
+        cr_assert_not_null(joined);
+        cr_assert_eq(joined_len, 5 + len);
+        cr_assert_eq(memcmp(joined, (uint8_t[]){22, 3, 1, (uint8_t)(len >> 8), (uint8_t)len}, 5),
+                     0);
+        cr_assert_eq(memcmp(joined + 5, whole, len), 0);
+        cr_assert_eq(end.in.bytes, 3, "what follows stays");
+        free(joined);
+        gm_chain_clear(&end.in, world_segs());
+    }
+}
+
+Test(hello, one_that_shares_its_last_record_is_not_joined)
+{
+    struct gm_tls_hello hello;
+    size_t padding = 20;
+    while (make_message("a.test", padding) % 3 != 2)
+        padding++;
+    put("x", 1);
+    make_records(3);
+    cr_assert_eq(peek(wire_len, 0, &hello), 1);
+    cr_assert_str_eq(hello.name, "a.test");
+    cr_assert_not(hello.headless);
 }
 
 Test(hello, what_follows_is_left_alone)

@@ -74,12 +74,13 @@ def server(servers, request):
 @pytest.fixture
 def behind(server, workshop, proxies):
     """Starts an agent that knows the server by a name that the proxy alone can resolve: (tunnel, proxy)."""
-    def start(*flags, user="", host="127.0.0.1", url=f"{NAME}:7443/agent", answer=ESTABLISHED, step=0, wait=True):
+    def start(*flags, user="", host="127.0.0.1", url=f"{NAME}:7443/agent", answer=ESTABLISHED, step=0, wait=True,
+              slash=""):
         proxy = proxies(server.port, host)
         proxy.answer, proxy.step = answer, step
         backend = workshop.backend()
         agent = workshop.agent(f"{server.scheme}://{url}", {"svc": backend.url}, *flags,
-                               env={server.variable: proxy.url_with(user)})
+                               env={server.variable: proxy.url_with(user) + slash})
         if wait:
             server.wait_agents("svc", through=agent)
         return Tunnel(server, agent, "svc", backend), proxy
@@ -110,10 +111,10 @@ def test_a_lost_tunnel_is_asked_for_again(behind, server):
 @pytest.mark.parametrize("server", ["ws", "wss"], indirect=True)
 @pytest.mark.parametrize("url,asked", [("[2001:db8::1]:7443/agent", "[2001:db8::1]:7443"), ("192.0.2.1", "192.0.2.1:")])
 def test_addresses(server, behind, workshop, url, asked):
-    """Of the server, in the form that CONNECT wants; of the proxy, which listens on IPv6. Without a port it is the scheme's."""
+    """Of the server, in the form that CONNECT wants, with the scheme's port where it names none; of the proxy, on IPv6."""
     asked += ("443" if server.scheme == "wss" else "80") if asked.endswith(":") else ""
     flags = ("--server-name", NAME) if server.scheme == "wss" else ()
-    tunnel, proxy = behind(*flags, host="::1", url=url)
+    tunnel, proxy = behind(*flags, host="::1", url=url, slash="/")
     assert proxy.heads[0].startswith(f"CONNECT {asked} HTTP/1.1\r\nHost: {asked}\r\n")
     assert tunnel.get("/body?n=7").body == pattern(7)
 

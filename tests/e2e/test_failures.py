@@ -241,7 +241,7 @@ def with_a_dead_backend(workshop):
     from lib.settings import free_port
     server, good = workshop.server(), workshop.backend()
     bad_agent = workshop.agent(server, {"svc": f"http://127.0.0.1:{free_port()}"})
-    workshop.agent(server, {"svc": good.url})
+    server.wait_lanes([bad_agent, workshop.agent(server, {"svc": good.url})])
     return Tunnel(server, bad_agent, "svc", good), good
 
 

@@ -209,11 +209,11 @@ def test_it_must_be_there_in_time(balanced, start):
 
 
 def test_the_request_behind_it_has_its_own_time(balanced):
-    tunnel = balanced("--header-timeout", "2s")
+    tunnel = balanced("--header-timeout", "3s")
     with direct(tunnel) as wire:
-        time.sleep(1.2)
+        time.sleep(1.7)
         wire.send(v1("203.0.113.7"))
-        time.sleep(1.2)
+        time.sleep(1.7)
         assert wire.send(tunnel.head("GET", "/echo")).answer().status == 200
 
 
@@ -446,11 +446,11 @@ def test_what_is_no_tls_behind_the_header_is_told_of_whom_it_names(behind_tls):
 
 
 def test_the_handshake_has_its_own_time(balanced):
-    tunnel = balanced("--header-timeout", "2s", secure=tls.world().server)
+    tunnel = balanced("--header-timeout", "3s", secure=tls.world().server)
     with direct(tunnel) as wire:
-        time.sleep(1.2)
+        time.sleep(1.7)
         wire.send(v1("203.0.113.7"))
-        time.sleep(1.2)
+        time.sleep(1.7)
         wire.socket = tls.TlsSocket(wire.socket, tunnel.server.context)
         assert wire.send(tunnel.head("GET", "/echo")).answer().status == 200
 

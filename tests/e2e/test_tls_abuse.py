@@ -379,7 +379,7 @@ import socket, ssl, sys, threading
 port, ca, count = int(sys.argv[1]), sys.argv[2], [0]
 context = ssl.create_default_context(cafile=ca)
 def one():
-    for _ in range(5):
+    for _ in range(3):
         with socket.create_connection(("127.0.0.1", port), 60) as raw:
             with context.wrap_socket(raw, server_hostname="localhost"):
                 count[0] += 1
@@ -395,7 +395,7 @@ print(count[0])
                                  preexec_fn=lambda: os.nice(10))
         delays = [time.monotonic() - float(event.split()[2]) for event in wire.events(answer)]
         count = int(flood.communicate(timeout=4 * PATIENCE)[0])
-    assert count == 1000, "each has come through, every time"
+    assert count == 600, "each has come through, every time"
     # The machine's cores belong to the flood, too: what is looked for is a stream that stands still.
     assert len(delays) == 150 and sorted(delays)[75] < 1, sorted(delays)[::15]
     secure.server.wait_idle()

@@ -105,7 +105,7 @@ class Exchange:
 # --- a JWK Set ---
 
 class JwksSite(http.server.ThreadingHTTPServer):
-    """Answers /keys with `answer`, a status and a body; counts. Over TLS."""
+    """Answers /keys with `answer`, a status and a body, or not at all while that is None; counts. Over TLS."""
 
     def __init__(self):
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -113,6 +113,9 @@ class JwksSite(http.server.ThreadingHTTPServer):
 
             def do_GET(self):
                 site.count += 1
+                if site.answer is None:
+                    site.over.wait()
+                    return
                 code, body = site.answer if self.path == "/keys/" else (404, b"")
                 self.send_response(code)
                 self.send_header("Content-Length", str(len(body)))
@@ -122,7 +125,7 @@ class JwksSite(http.server.ThreadingHTTPServer):
             def log_message(self, *_):
                 pass
         site = self
-        self.count, self.answer = 0, (503, b"not yet")
+        self.count, self.answer, self.over = 0, (503, b"not yet"), threading.Event()
         super().__init__(("127.0.0.1", 0), Handler)
         self.socket = server_context().wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -132,6 +135,7 @@ class JwksSite(http.server.ThreadingHTTPServer):
         return f"https://localhost:{self.server_address[1]}/keys/"
 
     def close(self):
+        self.over.set()
         self.shutdown()
         self.server_close()
 
@@ -183,6 +187,13 @@ class Fetched:
         assert self.said(two, kid="k2") == good
         lines = server.log(UNFETCHED)
         assert len(lines) == 2 and "no JWK Set" in lines[1]["error"], lines
+
+        # One that says nothing is waited for by nobody, not even at the end.
+        before, self.site.answer = self.site.count, None
+        wait_until(lambda: self.site.count > before, "it is asked once more", PATIENCE, 0.05)
+        assert self.said(two, kid="k2") == good
+        since = time.monotonic()
+        assert server.stop() == 0 and time.monotonic() - since < PATIENCE / 3
 
 
 class OnDisk:

@@ -1,6 +1,10 @@
 """/status: who may ask, what it says, where it stands. spec/gimlet.md 2.8."""
+import asyncio
+import contextlib
 import datetime
 import json
+import signal
+import threading
 import time
 
 import pytest
@@ -87,9 +91,15 @@ def test_requests_under_way(tunnel, backend):
 
 
 def test_each_process_is_an_agent(workshop):
-    """Also those that share a token; what one has reported is its own."""
-    tunnel = workshop.tunnel()
-    workshop.agent(tunnel.server, {"svc": f"http://127.0.0.1:{free_port()}"}, subject=tunnel.agent.subject)
+    """Also those that share a token; what one has reported is its own. It reports at once when it drains."""
+    let_go = threading.Event()
+
+    async def script(peer):
+        while (seen := await peer.head()) and seen.target == "/held":
+            await asyncio.get_running_loop().run_in_executor(None, let_go.wait, PATIENCE)
+            await peer.answer("200 OK", b"")
+    tunnel, sick = workshop.tunnel(), workshop.backend(script)
+    failing = workshop.agent(tunnel.server, {"svc": sick.url}, subject=tunnel.agent.subject)
     workshop.agent(tunnel.server, {"other": tunnel.backend.url})
     services = status(tunnel.server)["services"]
     assert {name: service["agent_count"] for name, service in services.items()} == {"svc": 2, "other": 1}
@@ -97,9 +107,17 @@ def test_each_process_is_an_agent(workshop):
     for _ in range(4):
         tunnel.get("/echo")
 
-    def failures():
-        return sorted(agent["backend_failures"] for agent in status(tunnel.server)["services"]["svc"]["agents"])
-    wait_until(lambda: failures()[0] == 0 < failures()[1], "the one without a backend reports that", PATIENCE, 0.1)
+    def agents():
+        listed = status(tunnel.server)["services"]["svc"]["agents"]
+        return sorted((agent["draining"], agent["backend_failures"] > 0) for agent in listed)
+    with contextlib.ExitStack() as wires:
+        while not any(seen.target == "/held" for seen in sick.seen):
+            wires.enter_context(tunnel.wire()).send(tunnel.head("GET", "/held"))
+            time.sleep(0.05)
+        failing.signal(signal.SIGTERM)
+        wait_until(lambda: agents() == [(False, False), (True, True)], "the one whose backend drops connections reports that")
+        let_go.set()
+        assert failing.wait() == 0
 
 
 def test_it_moves_with_health(workshop):

@@ -22,9 +22,10 @@ IO_NAME = "epoll" if IO == "epoll" else "io_uring"
 
 
 def is_sanitized() -> bool:
-    """Whether the program carries AddressSanitizer: slower, and with a memory of its own."""
+    """Whether the program carries a sanitizer: slower, and with a memory of its own."""
     with open(GIMLET, "rb") as program:
-        return b"__asan_init" in program.read()
+        text = program.read()
+    return b"__asan_init" in text or b"__tsan_init" in text
 
 
 SANITIZED = is_sanitized() if os.path.exists(GIMLET) else False

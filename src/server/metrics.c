@@ -39,10 +39,11 @@ uint64_t gm_metrics_name_hash(const char *name, size_t len)
 static struct gm_metrics_service *service_find(const struct gm_metrics *metrics, const char *name,
                                                size_t len)
 {
-    struct gm_metrics_service *service =
-        atomic_load_explicit(&metrics->services, memory_order_relaxed);
-    while (service != NULL && (service->name_len != len || memcmp(service->name, name, len) != 0))
-        service = atomic_load_explicit(&service->next, memory_order_relaxed);
+    uint64_t hash = gm_metrics_name_hash(name, len);
+    struct gm_metrics_service *service = metrics->by_name[hash % GM_METRICS_LISTS];
+    while (service != NULL && (service->hash != hash || service->name_len != len ||
+                               memcmp(service->name, name, len) != 0))
+        service = service->same;
     return service;
 }
 
@@ -56,6 +57,9 @@ static struct gm_metrics_service *service_make(struct gm_metrics *metrics, const
     service->name_len = (uint16_t)len;
     service->hash = gm_metrics_name_hash(name, len);
     memcpy(service->name, name, len);
+    struct gm_metrics_service **list = &metrics->by_name[service->hash % GM_METRICS_LISTS];
+    service->same = *list;
+    *list = service;
     atomic_store_explicit(&service->next,
                           atomic_load_explicit(&metrics->services, memory_order_relaxed),
                           memory_order_relaxed);
@@ -194,9 +198,9 @@ int gm_metrics_init(struct gm_metrics *metrics, uint32_t series_max)
     memset(metrics, 0, sizeof *metrics);
     metrics->series_max = series_max;
     metrics->series = calloc(GM_METRICS_LISTS, sizeof *metrics->series);
-    if (metrics->series == NULL)
-        return -GM_E_NOMEM;
-    metrics->nameless = service_make(metrics, "", 0);
+    metrics->by_name = calloc(GM_METRICS_LISTS, sizeof *metrics->by_name);
+    if (metrics->series != NULL && metrics->by_name != NULL)
+        metrics->nameless = service_make(metrics, "", 0);
     if (metrics->nameless != NULL)
         metrics->other = series_make(metrics, &other, metrics->nameless);
     if (metrics->other == NULL) {
@@ -218,9 +222,13 @@ static void series_drop(struct gm_metrics *metrics, _Atomic(struct gm_metrics_se
     free(series);
 }
 
-static void service_drop(_Atomic(struct gm_metrics_service *) *at)
+static void service_drop(struct gm_metrics *metrics, _Atomic(struct gm_metrics_service *) *at)
 {
     struct gm_metrics_service *service = atomic_load_explicit(at, memory_order_relaxed);
+    struct gm_metrics_service **same = &metrics->by_name[service->hash % GM_METRICS_LISTS];
+    while (*same != service)
+        same = &(*same)->same;
+    *same = service->same;
     atomic_store_explicit(at, atomic_load_explicit(&service->next, memory_order_relaxed),
                           memory_order_relaxed);
     free(service);
@@ -257,7 +265,7 @@ void gm_metrics_clean(struct gm_metrics *metrics, uint64_t now_ns, uint64_t idle
     while ((service = atomic_load_explicit(at, memory_order_relaxed)) != NULL) {
         bool empty = service != metrics->nameless && service->series_count == 0;
         if (empty && idle(&service->unwanted, &service->used_ns, before_ns))
-            service_drop(at);
+            service_drop(metrics, at);
         else
             at = &service->next;
     }
@@ -270,7 +278,8 @@ void gm_metrics_fini(struct gm_metrics *metrics)
             series_drop(metrics, &metrics->series[i]);
     }
     while (atomic_load_explicit(&metrics->services, memory_order_relaxed) != NULL)
-        service_drop(&metrics->services);
+        service_drop(metrics, &metrics->services);
     free(metrics->series);
+    free(metrics->by_name);
     *metrics = (struct gm_metrics){0};
 }

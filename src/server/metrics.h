@@ -55,6 +55,7 @@ enum gm_metrics_message {
  * written by the owner (release: publishes the row) and read by any (acquire). */
 struct gm_metrics_service {
     _Atomic(struct gm_metrics_service *) next; /* of all */
+    struct gm_metrics_service *same;           /* of its list by name; the owner's */
     _Atomic uint64_t bucket[GM_METRICS_BUCKETS];
     _Atomic uint64_t took_ns;  /* the sum of all durations */
     _Atomic uint64_t rejected; /* 429 by the server's own limit */
@@ -81,6 +82,7 @@ struct gm_metrics_series {
 
 struct gm_metrics {
     _Atomic(struct gm_metrics_service *) services;
+    struct gm_metrics_service **by_name; /* GM_METRICS_LISTS lists of the same; the owner's */
     _Atomic(struct gm_metrics_series *) *series; /* GM_METRICS_LISTS */
     struct gm_metrics_service *nameless;         /* service "" */
     struct gm_metrics_series *other;             /* not counted in series_count */

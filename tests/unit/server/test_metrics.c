@@ -266,6 +266,38 @@ Test(metrics, a_service_goes_behind_its_series)
     close_world(&world);
 }
 
+#define MANY 10000u
+
+static size_t name_of(char name[16], unsigned i)
+{
+    return (size_t)snprintf(name, 16, "many-%u", i);
+}
+
+Test(metrics, services_are_found_among_very_many)
+{
+    struct world world;
+    struct gm_metrics *table = &world.tables[0];
+    char name[16];
+    open_world(&world, 10);
+    for (unsigned i = 0; i < MANY; i++)
+        gm_metrics_know(table, name, name_of(name, i), world.now_ns);
+    for (struct gm_metrics_service *row = table->services; row != NULL; row = row->next)
+        row->unwanted = row->name_len > 5 && row->name[row->name_len - 1] % 2 == 0;
+    world.now_ns += 1000 * SECOND;
+    clean(&world);
+    for (unsigned i = 0; i < MANY; i++)
+        gm_metrics_reject(table, name, name_of(name, i), world.now_ns);
+    look(&world);
+    for (unsigned i = 0; i < MANY; i++) {
+        const struct gm_totals_service *total =
+            gm_totals_find(&world.totals, name, name_of(name, i));
+        cr_assert_eq(total != NULL, i % 2 == 1, "%s", name);
+        cr_assert(total == NULL || total->rejected == 1, "%s", name);
+    }
+    cr_assert_eq(gm_totals_find(&world.totals, "", 0)->rejected, MANY / 2);
+    close_world(&world);
+}
+
 Test(metrics, a_crowded_table_lets_idle_clients_go)
 {
     struct world world;

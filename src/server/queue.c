@@ -181,10 +181,10 @@ static enum gm_reason_code missing(const struct gm_ticket *ticket)
     return gm_place_none(home->shared) ? GM_REASON_RATE_LIMIT : GM_REASON_AGENT_LIMIT;
 }
 
-/* Both places, for the oldest of the line. */
+/* Both places, for the oldest of a line. */
 enum offer { OFFER_TAKEN, OFFER_NO_AGENT, OFFER_NO_PLACE };
 
-static enum offer offer(struct gm_ticket *ticket)
+static enum offer take_places(struct gm_ticket *ticket)
 {
     struct gm_server_ring *home = ticket->home;
     if (gm_place_none(home->shared))
@@ -197,9 +197,17 @@ static enum offer offer(struct gm_ticket *ticket)
         return OFFER_NO_PLACE;
     gm_card_begin(card);
     ticket->card = card;
-    line_remove(ticket);
-    tell(ticket, GM_REASON_NONE);
     return OFFER_TAKEN;
+}
+
+static enum offer offer(struct gm_ticket *ticket)
+{
+    enum offer result = take_places(ticket);
+    if (result == OFFER_TAKEN) {
+        line_remove(ticket);
+        tell(ticket, GM_REASON_NONE);
+    }
+    return result;
 }
 
 static struct gm_ticket *line_first(const struct gm_line_of *line)
@@ -267,20 +275,29 @@ static void poke_arrive(struct gm_mail *mail)
     gm_ring_soon(home->ring, &home->queue->task);
 }
 
+static void turn_away(struct gm_ticket *ticket, uint32_t ahead)
+{
+    gm_counter_add(GM_COUNTER_QUEUE_REFUSED, 1);
+    ticket->ahead = ahead;
+    tell(ticket, missing(ticket));
+}
+
 static void join_arrive(struct gm_mail *mail)
 {
     struct gm_ticket *ticket = GM_CONTAINER_OF(mail, struct gm_ticket, mail);
     struct gm_server_ring *home = ticket->home;
     struct gm_line_of *line = line_find(home->queue, ticket);
     const int64_t size = home->shared->config->queue_size;
-    if (line == NULL || (line->count >= size && !ticket->again)) {
-        gm_counter_add(GM_COUNTER_QUEUE_REFUSED, 1);
-        ticket->ahead = line == NULL ? 0 : line->count;
-        tell(ticket, missing(ticket));
-        return;
+    if (line == NULL && take_places(ticket) == OFFER_TAKEN) {
+        tell(ticket, GM_REASON_NONE); /* nobody of its service waits, so it passes nobody */
+    } else if (line == NULL) {
+        turn_away(ticket, 0);
+    } else if (line->count >= size && !ticket->again) {
+        turn_away(ticket, line->count);
+    } else {
+        line_insert(line, ticket);
+        gm_ring_soon(home->ring, &home->queue->task);
     }
-    line_insert(line, ticket);
-    gm_ring_soon(home->ring, &home->queue->task);
 }
 
 /* ---- The exchange's ring ---- */

@@ -16,7 +16,8 @@
 
 /* How often a home looks while somebody waits; deadlines are late by as much. */
 #define GM_QUEUE_LOOK_NS 20000000ull
-/* Services of one home ring that may have a line at once; a request of one more is refused. */
+/* Services of one home ring that may have a line at once; a request of one more goes at once or is
+ * refused. */
 #define GM_QUEUE_LINES_MAX 256u
 
 struct gm_queue;

@@ -420,7 +420,9 @@ static void link_rtt(struct gm_link *link)
 
 static void link_closed(struct gm_link *link)
 {
-    free(server_link_of(link));
+    struct gm_server_link *self = server_link_of(link);
+    gm_list_remove(&self->node);
+    free(self);
 }
 
 /* The credential is good no longer: no new requests, those that run finish, then the link closes;
@@ -554,6 +556,7 @@ static void attach_arrive(struct gm_mail *mail)
     } else {
         ctx->links[self->index] = self;
         ctx->link_count++;
+        gm_list_push_back(&ctx->all_links, &self->node);
         gm_metrics_count(&ctx->metrics, GM_METRICS_SENT_HELLO);
         gm_timer_init(&self->expiry, credential_due);
         gm_renew_init(self);
@@ -584,6 +587,14 @@ void gm_attach_end_all(struct gm_server_ring *ctx)
 
 void gm_attach_fini(struct gm_server_ring *ctx)
 {
+    struct gm_list *node;
+    while ((node = gm_list_pop_front(&ctx->all_links)) != NULL) {
+        struct gm_server_link *self = GM_CONTAINER_OF(node, struct gm_server_link, node);
+        gm_timer_cancel(&self->expiry);
+        gm_renew_forget(self);
+        gm_link_forget(&self->link);
+        free(self);
+    }
     free(ctx->links);
     ctx->links = NULL;
     ctx->link_capacity = 0;

@@ -13,6 +13,7 @@
 /* A link on its ring. */
 struct gm_server_link {
     struct gm_link link;
+    struct gm_list node; /* in ctx->all_links, until the connection is closed */
     struct gm_server_ring *ctx;
     struct gm_card *card; /* set while up */
     struct gm_timer expiry;

@@ -531,6 +531,15 @@ static void client_closed(struct gm_conn *conn)
     free(client);
 }
 
+void gm_client_forget(struct gm_client *client)
+{
+    gm_timer_cancel(&client->timer);
+    if (client->attach != NULL)
+        gm_attach_dropped(client);
+    gm_tls_free(gm_conn_take_tls(&client->conn));
+    free(client);
+}
+
 void gm_client_hand_over(struct gm_client *client, struct gm_attach *attach)
 {
     client_leave(client);

@@ -70,5 +70,7 @@ void gm_client_hand_over(struct gm_client *client, struct gm_attach *attach);
 void gm_client_touch(struct gm_client *client);
 /* Drain: idle connections close now, busy ones after their answer. */
 void gm_client_drain(struct gm_client *client);
+/* On the ring, at its end: frees it, without a word. */
+void gm_client_forget(struct gm_client *client);
 
 #endif

@@ -111,6 +111,7 @@ struct gm_server_ring {
         *fars; /* by ring of the near half: a slab of GM_SERVER_EXCHANGES_MAX, made at first use */
     struct gm_server_link **links; /* table by link index */
     uint32_t link_capacity, link_count, link_generation;
+    struct gm_list all_links;   /* those that are closing, too */
     struct gm_list pulled_fars; /* far halves with bytes to report */
     struct gm_task pulled_task;
 

@@ -197,6 +197,7 @@ int gm_server_ring_init(struct gm_ring *ring, void *arg)
     gm_list_init(&ctx->partial_heads);
     gm_list_init(&ctx->verify_waiting);
     gm_list_init(&ctx->pulled_fars);
+    gm_list_init(&ctx->all_links);
     gm_list_init(&ctx->scrape.waiting);
     gm_task_init(&ctx->pulled_task, gm_far_report);
     gm_timer_init(&ctx->drain_timer, drain_tick);
@@ -220,12 +221,20 @@ int gm_server_ring_init(struct gm_ring *ring, void *arg)
     return rc;
 }
 
+static void forget_clients(struct gm_server_ring *ctx)
+{
+    struct gm_list *node;
+    while ((node = gm_list_pop_front(&ctx->clients)) != NULL)
+        gm_client_forget(GM_CONTAINER_OF(node, struct gm_client, node));
+}
+
 void gm_server_ring_fini(struct gm_ring *ring, void *arg)
 {
     struct gm_server_shared *shared = arg;
     struct gm_server_ring *ctx = shared->ring_contexts[gm_ring_index(ring)];
     if (ctx == NULL)
         return;
+    forget_clients(ctx);
     gm_attach_fini(ctx);
     gm_access_ring_fini(ctx);
     gm_certs_ring_fini(ctx);

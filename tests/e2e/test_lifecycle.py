@@ -6,9 +6,12 @@ import time
 import pytest
 
 from lib.backend import pattern
-from lib.settings import PATIENCE, wait_until
+from lib.settings import PATIENCE, free_port, wait_until
+from lib.tls import world
 from lib.tunnel import Tunnel
 from lib.wire import Truncated, Wire
+from old_peer import OldAgent
+from peers.native_agent import NativeAgent
 from peers.native_server import NativeServer, request
 
 SOON = 3.0  # for an end that nothing delays
@@ -142,6 +145,34 @@ def test_a_stalled_upload_does_not_outlive_the_deadline(workshop):
         tunnel.backend.wait_seen()
         tunnel.server.signal(signal.SIGTERM)
         assert tunnel.server.wait(5) == 0
+
+
+def test_no_peer_holds_up_the_servers_deadline(workshop, keys):
+    """Slow readers in the middle and at the end of an answer, a frozen agent, halves of handshakes and heads, an open
+    upgrade, a link that never greets, an agent of 0.0.x that says nothing."""
+    port = free_port()
+    server = workshop.server("--https-port", port, *world().server.flags, "--shutdown-timeout", "1s", secure=False)
+    backend = workshop.backend()
+    live, frozen = (Tunnel(server, workshop.agent(server, {name: backend.url}), name, backend) for name in ("live", "frozen"))
+    middle, end = (live.wire(receive_buffer=4096) for _ in range(2))
+    middle.send(live.head("GET", "/body?n=50000000")).final_head()
+    end.send(live.head("GET", "/body?n=200000", "Connection: close")).final_head()
+    upgraded = live.wire()
+    assert upgraded.send(live.head("GET", "/upgrade", "Connection: Upgrade", "Upgrade: raw/1")).answer().status == 101
+    hanging = frozen.wire().send(frozen.head("GET", "/hang"))
+    backend.wait_seen(4)
+    frozen.agent.freeze()
+    halves = [Wire(port).send(b"\x16\x03\x01\x02\x00\x01"), Wire(port), server.wire(), server.wire().send(b"GET / HT")]
+    peers = [NativeAgent(server.port, keys.agent("mute", "mute"), ready=False),
+             OldAgent(server.port, keys.agent("old", "old"))]
+    since = time.monotonic()
+    server.signal(signal.SIGTERM)
+    assert server.wait(10) == 0
+    assert 0.8 < time.monotonic() - since < 3.5
+    assert server.log("drained") and not server.log("the drain did not end in time: ending with requests under way")
+    frozen.agent.thaw()
+    for wire in (middle, end, upgraded, hanging, *halves, *peers):
+        wire.close()
 
 
 def test_a_shutdown_timeout_of_zero_ends_at_once(workshop):

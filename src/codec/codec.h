@@ -245,6 +245,10 @@ bool gm_mux_old_blocked(const struct gm_mux *mux);
 /* Server: a request's body is on its way. A 0.0.x agent that waits for its backend to take one
  * reads nothing else, not even a ping. */
 bool gm_mux_old_uploading(const struct gm_mux *mux);
+/* Server, within on_reset: the text that the agent gave as its cause, any bytes; borrowed until it
+ * returns. Empty: none. */
+#define GM_MUX_OLD_SAID_MAX 200u
+gm_slice gm_mux_old_said(const struct gm_mux *mux);
 /* Each gm_mux_pull gives one frame, the payload of one BINARY message, whatever bytes_max says; the
  * batch's cork has room for GM_MUX_OLD_CORK bytes. */
 

@@ -140,12 +140,14 @@ struct gm_mux_old {
     uint32_t id_mask; /* server: what a stream's id is hidden by */
     uint32_t request_limit;
     uint32_t uploads;                   /* server: streams whose body has begun to leave */
-    uint32_t text_len;                  /* START: gathered so far; END: of its text */
+    uint32_t text_len;                  /* START: gathered so far; END: 1 when it has a text */
     uint16_t cancel_first, cancel_last; /* queue of slots; 0: empty */
     uint8_t header_len;                 /* of the message under way */
     uint8_t state;                      /* enum old_state */
     uint8_t refusal_count;
-    uint8_t tail[OLD_UUID_LEN - 8u]; /* server: what every id ends in */
+    uint8_t said_len;
+    uint8_t said[GM_MUX_OLD_SAID_MAX]; /* server: the text of the last END that had one */
+    uint8_t tail[OLD_UUID_LEN - 8u];   /* server: what every id ends in */
     uint8_t header[OLD_HEADER_MAX];
     struct old_refusal refusals[OLD_REFUSALS_MAX];
 };

@@ -76,6 +76,12 @@ bool gm_mux_old_blocked(const struct gm_mux *mux)
            (stream->flags & (GM_STREAM_DETACHED | GM_STREAM_STOP_SENT)) == 0;
 }
 
+gm_slice gm_mux_old_said(const struct gm_mux *mux)
+{
+    struct gm_mux_old *old = mux->old;
+    return old == NULL ? (gm_slice){0} : (gm_slice){old->said, old->said_len, NULL};
+}
+
 bool gm_mux_old_uploading(const struct gm_mux *mux)
 {
     return mux->old->uploads > 0;

@@ -274,6 +274,17 @@ static uint32_t feed_data(struct piece *piece)
 
 /* ---- END, CANCEL ---- */
 
+/* Text of an END: all of it says that there was an error, the first of it which. */
+static void gather_said(struct gm_mux_old *old, gm_slice text)
+{
+    uint32_t room = sizeof old->said - old->said_len, n = text.len < room ? text.len : room;
+    if (text.len == 0)
+        return;
+    memcpy(old->said + old->said_len, text.data, n);
+    old->said_len = (uint8_t)(old->said_len + n);
+    old->text_len = 1;
+}
+
 static void finish_end(struct gm_mux *mux)
 {
     struct gm_stream *stream = mux->unit_stream;
@@ -375,6 +386,7 @@ static void begin_frame(struct gm_mux *mux)
     } else {
         mux->unit_stream = stream;
         old->text_len = 0;
+        old->said_len = 0;
         old->state = type == OLD_START ? OLD_IN_START : OLD_IN_END;
     }
 }
@@ -415,9 +427,11 @@ static uint32_t feed_rest(struct piece *piece)
             feed_start(piece);
         break;
     case OLD_IN_END:
-        old->text_len += piece->slice.len > 0;
+        gather_said(old, piece->slice);
         if (piece->last && mux->unit_stream != NULL)
             finish_end(mux);
+        if (piece->last)
+            old->said_len = 0;
         break;
     case OLD_IN_HEADER:
     case OLD_IN_SKIP:

@@ -79,6 +79,7 @@ static void exchange_release(struct gm_exchange *exchange)
         gm_queue_leave(exchange);
     exchange_vacate(exchange);
     gm_slice_put(exchange->open_block);
+    gm_slice_put(exchange->said);
     gm_chain_clear(&exchange->replay, gm_ring_segs(ctx->ring));
     gm_ring_unhold(&exchange->holder);
     if (exchange->trailer_scratch != NULL)
@@ -140,12 +141,22 @@ struct want {
     size_t service_len;
     uint32_t agent_limit; /* of the agent that refused; 0: not known */
     uint32_t ahead;       /* requests that wait already */
+    gm_slice said;        /* by the agent; may be empty */
 };
 
 #define EXCHANGE_MESSAGE_MAX (GM_REGISTRY_SERVICE_MAX + 64u)
 
-/* What there is to say about a request that found no place: numbers and names into `message`, and
- * when one will be free. */
+/* The agent's own words, of which no byte is taken on trust. */
+static void exchange_quote(char message[EXCHANGE_MESSAGE_MAX], gm_slice said)
+{
+    size_t len = said.len < EXCHANGE_MESSAGE_MAX - 1 ? said.len : EXCHANGE_MESSAGE_MAX - 1;
+    for (size_t i = 0; i < len; i++)
+        message[i] = said.data[i] >= 0x20 && said.data[i] < 0x7f ? (char)said.data[i] : '?';
+    message[len] = '\0';
+}
+
+/* What there is to say about a request that found no place, or of which the agent has said more
+ * than a reason: numbers, names and words into `message`, and when a place will be free. */
 static void exchange_explain(struct gm_server_ring *ctx, const struct want *want,
                              struct gm_answer *answer, char message[EXCHANGE_MESSAGE_MAX])
 {
@@ -172,6 +183,12 @@ static void exchange_explain(struct gm_server_ring *ctx, const struct want *want
             (void)snprintf(message, EXCHANGE_MESSAGE_MAX, "%s (%u)", answer->message, limit);
         milli = gm_registry_rate(ctx->registry, want->service, want->service_len);
         break;
+    case GM_REASON_BACKEND_CLOSED:
+        if (want->said.len == 0)
+            return;
+        exchange_quote(message, want->said);
+        answer->message = message;
+        return;
     default:
         return;
     }
@@ -196,6 +213,7 @@ static void exchange_answer(struct gm_exchange *exchange, enum gm_reason_code re
         &(struct want){.service = exchange->service,
                        .service_len = exchange->service_len,
                        .ahead = exchange->ahead,
+                       .said = exchange->said,
                        .agent_limit = exchange->card == NULL ? 0 : exchange->card->request_limit},
         &answer, message);
     answer.json = exchange->accepts_json;

@@ -19,6 +19,9 @@
 #define GM_EXCHANGE_UPLOAD_BYTES (64u << 10)
 #define GM_EXCHANGE_ATTEMPTS     2u
 #define GM_REQUEST_ID_MAX        128u
+/* Interim answers (1xx) of one request: they are not subject to credit. As many as an agent takes
+ * from its backend. */
+#define GM_EXCHANGE_INTERIMS_MAX 64u
 /* Agents that may refuse a request for their limit before it is refused, or waits. */
 #define GM_EXCHANGE_REFUSALS 8u
 
@@ -66,6 +69,7 @@ struct gm_exchange {
     bool final_passed; /* the final head has */
     bool answer_done;
     uint8_t framing;      /* enum gm_answer_framing */
+    uint8_t interims;     /* heads so far */
     uint64_t answer_left; /* ANSWER_LENGTH: bytes still to come */
     struct gm_window window;
 
@@ -76,6 +80,7 @@ struct gm_exchange {
     uint16_t status; /* of the final head that the client has been sent; 0: none */
     uint32_t ahead;  /* how many waited when it was refused a place */
     uint16_t reason; /* enum gm_reason_code: why it failed; NONE: it has not */
+    gm_slice said;   /* what the agent said of that, if it did: any bytes */
     uint8_t request_id_len, subject_len;
     /* Texts without NUL. Last, and not cleared between two exchanges. */
     char service[GM_REGISTRY_SERVICE_MAX];

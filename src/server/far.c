@@ -7,6 +7,7 @@
 #include "server/far.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "link/link.h"
@@ -202,6 +203,18 @@ static void far_end(struct gm_stream *stream)
     far_tell(far, (struct gm_port_message){.kind = GM_PORT_END});
 }
 
+/* A copy of what the agent said of the reset; empty when it said nothing, or there is no memory. */
+static gm_slice far_said(const struct gm_far *far)
+{
+    gm_slice said = gm_mux_old_said(far->stream->mux);
+    struct gm_buf *buf =
+        said.len == 0 || far->near_gone ? NULL : gm_ring_block(far->ctx->ring, GM_BLOCK_SMALL);
+    if (buf == NULL)
+        return (gm_slice){0};
+    memcpy(buf->data, said.data, said.len);
+    return (gm_slice){buf->data, said.len, buf};
+}
+
 static void far_reset(struct gm_stream *stream, uint16_t reason, uint16_t flags)
 {
     struct gm_far *far = far_of(stream);
@@ -214,6 +227,7 @@ static void far_reset(struct gm_stream *stream, uint16_t reason, uint16_t flags)
         message.flags |= GM_PORT_UNTOUCHED;
     if ((flags & GM_MUX_RESET_LOST) != 0)
         message.flags |= GM_PORT_LINK_LOST;
+    message.slice = far_said(far);
     far_tell(far, message);
     far->near_gone = true;
 }

@@ -27,7 +27,8 @@ enum gm_port_kind {
     GM_PORT_TRAILERS, /* slice: encoded trailer block */
     GM_PORT_END,
     GM_PORT_STOP,  /* reason: no interest in the receiver's direction */
-    GM_PORT_RESET, /* reason, flags: both directions are over; nothing follows */
+    GM_PORT_RESET, /* reason, flags: both directions are over; nothing follows. slice (far -> near,
+                      may be empty): what the agent said of it, any bytes */
     GM_PORT_KINDS,
 };
 

@@ -142,10 +142,24 @@ static bool is_old_refusal(const struct gm_exchange *exchange, const struct gm_h
            !gm_head_next(&fields, &field);
 }
 
+/* An agent may be anybody's, and clients of others may share the client's connection: nothing may
+ * stand in an answer that one of them would take for the next. */
+static bool head_fits(struct gm_exchange *exchange, const struct gm_head_response *head)
+{
+    if (head->status == 101)
+        return exchange->upgrade && (head->flags & GM_HEAD_FLAG_UPGRADE) != 0;
+    if (head->status < 200)
+        return ++exchange->interims <= GM_EXCHANGE_INTERIMS_MAX;
+    bool promised = head->content_length != GM_HEAD_LENGTH_UNKNOWN && head->content_length > 0 &&
+                    exchange->method != GM_HTTP_HEAD && head->status != 304;
+    return !promised || (head->flags & GM_HEAD_FLAG_BODY) != 0;
+}
+
 static void relay_head(struct gm_exchange *exchange, gm_slice block)
 {
     struct gm_head_response head;
-    if (exchange->final_passed || gm_head_read_response(block.data, block.len, &head) < 0) {
+    if (exchange->final_passed || gm_head_read_response(block.data, block.len, &head) < 0 ||
+        !head_fits(exchange, &head)) {
         gm_slice_put(block);
         gm_exchange_fail(exchange, GM_REASON_PROTOCOL_ERROR);
         return;
@@ -247,10 +261,14 @@ static void relay_stop(struct gm_exchange *exchange)
     exchange->request_stopped = true;
 }
 
-static void relay_reset(struct gm_exchange *exchange, uint16_t reason, uint8_t flags)
+static void relay_reset(struct gm_exchange *exchange, const struct gm_port_message *message)
 {
-    if (relay_again(exchange, reason, flags))
+    uint16_t reason = message->reason;
+    if (relay_again(exchange, reason, message->flags)) {
+        gm_slice_put(message->slice);
         return;
+    }
+    exchange->said = message->slice;
     gm_exchange_fail(exchange, reason == GM_REASON_NONE ? GM_REASON_AGENT_DISCONNECT
                                                         : (enum gm_reason_code)reason);
 }
@@ -275,7 +293,7 @@ void gm_exchange_on_message(void *context, const struct gm_port_message *message
         relay_trailers(exchange, message->slice);
         break;
     case GM_PORT_RESET:
-        relay_reset(exchange, message->reason, message->flags);
+        relay_reset(exchange, message);
         return;
     case GM_PORT_STOP:
         relay_stop(exchange);

@@ -5,6 +5,8 @@ import re
 import pytest
 
 from lib.settings import wait_until
+from lib.tunnel import Tunnel
+from old_peer import END, OldAgent, frame
 
 UPGRADE = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==")
 
@@ -103,6 +105,31 @@ def test_what_goes_wrong_behind_the_server(workshop):
         assert answer.status == 502 and first_lines(answer, "AGENT_DISCONNECT") == "Agent disconnected"
     answer = tunnel.get("/echo")
     assert answer.status == 503 and first_lines(answer, "AGENT_UNAVAILABLE") == "No agents available for service svc"
+
+
+@pytest.mark.plain("the scripted agent of 0.0.x speaks plain text")
+def test_what_an_agent_of_0_0_x_gives_as_its_cause_is_the_message(workshop, keys):
+    server = workshop.server()
+    agent = OldAgent(server.port, keys.agent("svc", "old"))
+    tunnel = Tunnel(server, None, "svc")
+    server.wait_agents("svc")
+
+    def ask(text, *fields, fragment=None):
+        with tunnel.wire() as wire:
+            wire.send(tunnel.head("POST", "/", "Content-Length: 0", *fields))
+            ident, _, _ = agent.request()
+            agent.message(frame(END, ident, text), fragment=fragment)
+            return wire.answer()
+    answer = ask(b"dial tcp 127.0.0.1:9: connection refused")
+    assert answer.status == 502
+    assert first_lines(answer, "BACKEND_ERROR") == "dial tcp 127.0.0.1:9: connection refused"
+    answer = ask(b'in "pieces"', "Accept: application/json", fragment=43)
+    assert (answer.status, json.loads(answer.body)["error"]["message"]) == (502, 'in "pieces"')
+    assert first_lines(ask(b"two\r\nlines \xc3\xa9\x00"), "BACKEND_ERROR") == "two??lines ???"
+    assert first_lines(ask(b"x" * 5000), "BACKEND_ERROR") == "x" * 200
+    # 0.0.x makes a 200 of this; an answer that nobody has given is none here.
+    assert first_lines(ask(b""), "BACKEND_ERROR") == "The backend sent a response that is not valid HTTP."
+    agent.close()
 
 
 # --- limits: after the token, with a Retry-After ---

@@ -230,38 +230,12 @@ def test_a_refused_upload_is_not_taken_for_a_request(tunnel, backend):
     assert not backend.seen
 
 
-def test_the_server_limit(workshop):
-    tunnel = workshop.tunnel("--max-concurrent-requests", "2")
-    wires = [tunnel.wire() for _ in range(2)]
-    for wire in wires:
-        wire.send(tunnel.head("GET", "/hang"))
-    tunnel.backend.wait_seen(2)
-    answer = tunnel.get("/echo")
-    refused(answer, 429, "rate_limit", "Gimlet Infrastructure Error\n\nError Code: RATE_LIMIT_EXCEEDED\n"
-                                       "Message: Server concurrent request limit reached (2)\n")
-    wires[0].close()
-    wait_until(lambda: any(seen.gone.is_set() for seen in tunnel.backend.seen), "one of the two is cancelled")
-    assert tunnel.get("/echo").status == 200
-    wires[1].close()
-
-
 def test_who_has_no_token_does_not_feel_the_limit(workshop):
     tunnel = workshop.tunnel("--max-concurrent-requests", "1")
     with tunnel.wire() as wire:
         wire.send(tunnel.head("GET", "/hang"))
         tunnel.backend.wait_seen()
         assert raw(tunnel, tunnel.path()).status == 401, "a limit is not told to strangers"
-
-
-def test_the_agents_limit(workshop):
-    tunnel = workshop.tunnel(agent_flags=("--max-concurrent-requests", "1"))
-    with tunnel.wire() as wire:
-        wire.send(tunnel.head("GET", "/hang"))
-        seen = tunnel.backend.wait_seen()
-        answer = tunnel.get("/echo")
-        assert (answer.status, answer.error) == (429, "agent_limit")
-    assert seen.gone.wait(5)
-    assert tunnel.get("/echo").status == 200
 
 
 def test_nobody_listens_at_the_target(workshop):
@@ -276,20 +250,6 @@ def test_a_backend_that_closes_without_a_word(tunnel, backend):
     assert (answer.status, answer.error) == (502, "backend_closed")
     answer = tunnel.ask("POST", "/drop", body=b"data")
     assert (answer.status, answer.error) == (502, "backend_closed")
-
-
-def test_agent_needs_an_agents_token(tunnel, keys):
-    upgrade = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==")
-    assert raw(tunnel, "/agent", *upgrade).body == b"Missing Authorization header\n"
-    answer = raw(tunnel, "/agent", *upgrade, f"Authorization: Bearer {keys.client()}")
-    assert answer.status in (401, 403)
-
-
-def test_agent_is_a_websocket_only(tunnel, keys):
-    answer = raw(tunnel, "/agent", f"Authorization: Bearer {keys.agent('svc', 'x')}")
-    assert answer.status == 400
-    answer = raw(tunnel, "/agent", f"Authorization: Bearer {keys.agent('svc', 'x')}", method="POST")
-    assert answer.status == 405
 
 
 def test_health(tunnel):

@@ -1,12 +1,12 @@
 """Every wait has an end that can be set, and says its name."""
+import select
 import time
 
 import pytest
 
-from lib.settings import SANITIZED
 from lib.wire import Truncated
 
-SLACK = 2.0 if SANITIZED else 0.8
+SLACK = 5.0  # far from every default, and a busy machine's own
 
 
 def took(seconds: float, since: float):
@@ -37,9 +37,9 @@ def test_trickling_does_not_prolong_the_header_timeout(workshop):
     with server.wire() as wire:
         since = time.monotonic()
         wire.send(b"GET / HTTP/1.1\r\nX: ")
-        while time.monotonic() - since < 0.8:
+        while not select.select([wire.socket.fileno()], [], [], 0.05)[0]:
             wire.send(b"y")
-            time.sleep(0.05)
+            assert time.monotonic() - since < 1 + SLACK, "it goes on as long as the client does"
         assert wire.answer().status == 408
         took(1, since)
 
@@ -66,7 +66,7 @@ def test_a_client_that_owes_its_body_gets_408(workshop):
 
 
 def test_a_slow_but_steady_upload_is_no_timeout(workshop):
-    tunnel = workshop.tunnel("--body-timeout", "1s")
+    tunnel = workshop.tunnel("--body-timeout", "2s")
     with tunnel.wire() as wire:
         wire.send(tunnel.head("POST", "/echo", "Content-Length: 20"))
         for _ in range(20):
@@ -110,8 +110,8 @@ def test_the_agents_wait_for_a_head(workshop):
 
 
 def test_events_keep_a_stream_alive_beyond_the_header_timeouts(workshop):
-    tunnel = workshop.tunnel("--header-timeout", "1s", "--body-timeout", "1s", "--keepalive-timeout", "1s",
-                             agent_flags=("--response-header-timeout", "1s"))
+    tunnel = workshop.tunnel("--header-timeout", "2s", "--body-timeout", "2s", "--keepalive-timeout", "2s",
+                             agent_flags=("--response-header-timeout", "2s"))
     assert tunnel.get("/sse?n=8&every=0.4").body.count(b"data:") == 8
 
 

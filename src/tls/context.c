@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tls/cert.h"
 #include "tls/files.h"
 #include "tls/pairs.h"
 
@@ -100,6 +101,16 @@ struct roots {
     struct gm_tls_crls *crls; /* that they may have signed; NULL: none */
 };
 
+/* Roots of Go Daddy, Starfield and others have the serial number 0, which the library refuses. What
+ * makes a root one is that it is in the file: neither its number nor its own signature is looked
+ * at, so the copy that the library gets has another number. */
+static void renumber_zero(uint8_t *der, size_t len)
+{
+    struct gm_tls_cert cert;
+    if (gm_tls_cert_parse(der, len, &cert) == 0 && cert.serial.len == 1 && cert.serial.at[0] == 0)
+        der[cert.serial.at - der] = 1;
+}
+
 static int add_root(const struct roots *roots, const struct gm_tls_pem *pem)
 {
     uint8_t *der;
@@ -107,6 +118,7 @@ static int add_root(const struct roots *roots, const struct gm_tls_pem *pem)
     int rc = gm_tls_pem_decode(pem, &der, &len);
     if (rc < 0)
         return rc;
+    renumber_zero(der, len);
     /* Whether a root is in force is for the day of use; the library would refuse it today. */
     int wolf = wolfSSL_CTX_load_verify_buffer_ex(roots->ctx, der, (long)len, WOLFSSL_FILETYPE_ASN1,
                                                  0, WOLFSSL_LOAD_FLAG_DATE_ERR_OKAY);

@@ -8,6 +8,7 @@ import time
 
 import jwt
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
@@ -174,6 +175,15 @@ def test_over_tls(key, tmp_path):
         assert done.returncode == 1 and done.stdout == "" and "Error: AWS KMS: " in done.stderr and "issuer" in done.stderr.lower()
 
 
+def test_a_root_with_the_number_zero(key, tmp_path):
+    """As Go Daddy's, Starfield's and others' in every system's bundle."""
+    authority = Authority(tmp_path)
+    root = authority.renumbered(0)
+    assert x509.load_pem_x509_certificate(root.read_bytes()).serial_number == 0
+    with running(key, server_context(authority.issue("127.0.0.1"))) as aws:
+        good(aws, tmp_path, *AGENT, env={**STATIC, "AWS_CA_BUNDLE": str(root)})
+
+
 # --- credentials -----------------------------------------------------------------------------------
 
 def test_credentials_from_the_environment(aws, tmp_path):
@@ -268,7 +278,7 @@ def test_what_may_pass_is_tried_again(aws, tmp_path, failures):
 @pytest.mark.parametrize("failures,words", [
     ([(500, b"oops")] * 3, "status 500"), ([(200, b"{}")], "no usable Signature"), ([(200, b"x" * 20000)], "larger than"),
     ([(200, {"Signature": "****"})], "no usable Signature"), ([(302, b"")], "status 302"),
-    ([(403, {"__type": "x#AccessDenied\u0007", "Message": "no\n\u001b[31m"})], "AccessDenied : no  [31m")])
+    ([(403, {"__type": "x#AccessDenied\u0007", "Message": "no\n\u001b[31m\u009b2J"})], "AccessDenied : no  [31m  2J")])
 def test_what_does_not_pass_is_said(aws, tmp_path, failures, words):
     aws.failures = list(failures)
     refused(words, aws, tmp_path, *AGENT, env=STATIC)

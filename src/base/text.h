@@ -106,6 +106,21 @@ static inline bool gm_text_is_utf8(const char *s, size_t n)
     return step > 0;
 }
 
+/* What a peer said, on its way to a terminal: control characters (C1, too), and bytes that are no
+ * UTF-8, become blanks. */
+static inline void gm_text_tame(char *text)
+{
+    unsigned char *p = (unsigned char *)text;
+    for (size_t left = strlen(text), len; left > 0; left -= len, p += len) {
+        len = gm_text_utf8_length(p, left);
+        bool control = len <= 1 ? len == 0 || p[0] < 0x20 || p[0] == 0x7F
+                                : len == 2 && p[0] == 0xC2 && p[1] < 0xA0;
+        len = len == 0 ? 1 : len;
+        if (control)
+            memset(p, ' ', len);
+    }
+}
+
 /* A character as it stands in a JSON string. */
 struct gm_text_json_unit {
     char text[6];

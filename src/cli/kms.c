@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "auth/base64.h"
+#include "base/text.h"
 #include "client/aws_credentials.h"
 
 #define ATTEMPTS       3u
@@ -183,9 +184,7 @@ static int explain(const struct exchange *exchange, char *why)
     else
         (void)say(why, 0, "%.100s%s%.400s", hash != NULL ? hash + 1 : type,
                   message != NULL ? ": " : "", message != NULL ? message : "");
-    /* It may say anything, and goes to a terminal. */
-    for (char *p = why; *p != '\0'; p++)
-        *p = (unsigned char)*p < 0x20 || *p == 0x7f ? ' ' : *p;
+    gm_text_tame(why);
     json_decref(document);
     return -GM_E_PROTOCOL;
 }

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/text.h"
 #include "client/aws_profile.h"
 
 #define CONTAINER_HOST "http://169.254.170.2"
@@ -32,9 +33,7 @@ __attribute__((format(printf, 3, 4))) static int say(char *why, int code, const 
     va_start(args, format);
     (void)vsnprintf(why, GM_WEB_WHY_BYTES, format, args);
     va_end(args);
-    /* Some of it is a peer's, and it goes to a terminal. */
-    for (char *p = why; *p != '\0'; p++)
-        *p = (unsigned char)*p < 0x20 || *p == 0x7f ? ' ' : *p;
+    gm_text_tame(why); /* some of it is a peer's */
     return code;
 }
 

@@ -50,10 +50,12 @@ static struct gm_metrics_service *service_find(const struct gm_metrics *metrics,
 static struct gm_metrics_service *service_make(struct gm_metrics *metrics, const char *name,
                                                size_t len)
 {
-    struct gm_metrics_service *service = calloc(1, sizeof *service + len);
+    bool room = metrics->service_count < GM_METRICS_SERVICES_MAX;
+    struct gm_metrics_service *service = room ? calloc(1, sizeof *service + len) : NULL;
     if (service == NULL)
         return NULL;
     gm_counter_add(GM_COUNTER_ALLOCATIONS, 1);
+    metrics->service_count++;
     service->name_len = (uint16_t)len;
     service->hash = gm_metrics_name_hash(name, len);
     memcpy(service->name, name, len);
@@ -229,6 +231,7 @@ static void service_drop(struct gm_metrics *metrics, _Atomic(struct gm_metrics_s
     while (*same != service)
         same = &(*same)->same;
     *same = service->same;
+    metrics->service_count--;
     atomic_store_explicit(at, atomic_load_explicit(&service->next, memory_order_relaxed),
                           memory_order_relaxed);
     free(service);

@@ -24,6 +24,9 @@
 extern const uint64_t gm_metrics_bounds_ns[GM_METRICS_BOUNDS];
 extern const char *const gm_metrics_bound_texts[GM_METRICS_BOUNDS];
 
+/* Services of a ring, 4 MiB of them, however many names agents have come by since somebody looked
+ * at the page last: those beyond are counted under "". */
+#define GM_METRICS_SERVICES_MAX 16384u
 /* Rows hang in as many lists: 10,000 of them are two or three deep. */
 #define GM_METRICS_LISTS 4096u
 
@@ -86,6 +89,7 @@ struct gm_metrics {
     _Atomic(struct gm_metrics_series *) *series; /* GM_METRICS_LISTS */
     struct gm_metrics_service *nameless;         /* service "" */
     struct gm_metrics_series *other;             /* not counted in series_count */
+    uint32_t service_count;                      /* with `nameless`; the owner's */
     _Atomic uint32_t series_count;               /* without `other`; as the figures */
     uint32_t series_max;
     _Atomic uint64_t messages[GM_METRICS_MESSAGE_COUNT];

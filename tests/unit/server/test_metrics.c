@@ -298,6 +298,33 @@ Test(metrics, services_are_found_among_very_many)
     close_world(&world);
 }
 
+/* Names may come and go for years without a scrape. */
+Test(metrics, services_beyond_the_limit_are_nameless)
+{
+    struct world world;
+    struct gm_metrics *table = &world.tables[0];
+    char name[16];
+    const char *names[3] = {name, "agent", "ann"}, *nameless[3] = {"", "agent", "ann"};
+    open_world(&world, 10);
+    for (unsigned i = 0; i < GM_METRICS_SERVICES_MAX; i++)
+        gm_metrics_know(table, name, name_of(name, i), world.now_ns);
+    cr_assert_eq(table->service_count, GM_METRICS_SERVICES_MAX);
+    ask(&world, 0, names, 200);
+    look(&world);
+    cr_assert_eq(find(&world, nameless, 200)->count, 1);
+    cr_assert_eq(gm_totals_find(&world.totals, name, strlen(name)), NULL);
+    /* Once the others have gone there is room again. */
+    world.all_gone = true;
+    world.now_ns += 2 * FREE;
+    look(&world);
+    clean(&world);
+    gm_metrics_know(table, name, strlen(name), world.now_ns);
+    ask(&world, 0, names, 200);
+    look(&world);
+    cr_assert_eq(find(&world, names, 200)->count, 1);
+    close_world(&world);
+}
+
 Test(metrics, a_crowded_table_lets_idle_clients_go)
 {
     struct world world;

@@ -7,13 +7,13 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "agent/dialler.h"
 #include "agent/health.h"
 #include "agent/ops.h"
 #include "agent/serve.h"
 #include "base/log.h"
+#include "base/pages.h"
 #include "control/process.h"
 
 #define DRAIN_TICK_NS 20000000ull
@@ -25,9 +25,7 @@ static void drain_tick(struct gm_timer *timer);
 
 static int init_serves(struct gm_agent_ring *ctx)
 {
-    void *slab = mmap(NULL, sizeof *ctx->serves * GM_AGENT_SERVES_MAX, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    ctx->serves = slab == MAP_FAILED ? NULL : slab;
+    ctx->serves = gm_pages_map(sizeof *ctx->serves * GM_AGENT_SERVES_MAX);
     ctx->serve_free = malloc(sizeof *ctx->serve_free * GM_AGENT_SERVES_MAX);
     if (ctx->serves == NULL || ctx->serve_free == NULL)
         return -GM_E_NOMEM;
@@ -99,8 +97,7 @@ void gm_agent_ring_fini(struct gm_ring *ring, void *arg)
     gm_agent_links_forget(ctx);
     gm_backend_store_fini(&ctx->backends);
     gm_agent_headers_ring_fini(ctx);
-    if (ctx->serves != NULL)
-        (void)munmap(ctx->serves, sizeof *ctx->serves * GM_AGENT_SERVES_MAX);
+    gm_pages_unmap(ctx->serves, sizeof *ctx->serves * GM_AGENT_SERVES_MAX);
     free(ctx->serve_free);
     free(ctx->pools);
     ctx->serves = NULL;

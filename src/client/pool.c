@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 
 #include "base/log.h"
+#include "base/pages.h"
 #include "client/internal.h"
 
 /* An idle connection needs a grant to be watched; any byte on it ends it. */
@@ -24,12 +25,8 @@ int gm_backend_store_init(struct gm_backend_store *store, struct gm_ring *ring, 
 {
     *store = (struct gm_backend_store){.ring = ring, .capacity = capacity};
     gm_list_init(&store->free);
-    void *memory = mmap(NULL, capacity * sizeof *store->slab, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED)
-        return -GM_E_NOMEM;
-    store->slab = memory;
-    return 0;
+    store->slab = gm_pages_map(capacity * sizeof *store->slab);
+    return store->slab == NULL ? -GM_E_NOMEM : 0;
 }
 
 void gm_backend_store_fini(struct gm_backend_store *store)
@@ -37,8 +34,7 @@ void gm_backend_store_fini(struct gm_backend_store *store)
     for (uint32_t i = 0; i < store->fresh; i++)
         gm_tls_free(gm_conn_take_tls(&store->slab[i].conn));
     store->fresh = 0;
-    if (store->slab != NULL)
-        (void)munmap(store->slab, store->capacity * sizeof *store->slab);
+    gm_pages_unmap(store->slab, store->capacity * sizeof *store->slab);
     store->slab = NULL;
 }
 

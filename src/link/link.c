@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/counter.h"
+#include "base/pages.h"
 #include "frame/reason.h"
 #include "http/parser.h"
 #include "link/internal.h"
@@ -46,7 +47,7 @@ static int link_prepare(struct gm_ring *ring, struct gm_link *link,
     link->ready = config->ready;
     link->request_limit = config->old.request_limit;
     /* Zero pages that are touched only as slots come into use. */
-    link->mux_memory = calloc(1, gm_mux_memory((uint16_t)config->stream_limit));
+    link->mux_memory = gm_pages_map(gm_mux_memory((uint16_t)config->stream_limit));
     gm_counter_add(GM_COUNTER_ALLOCATIONS, 1);
     if (link->mux_memory == NULL)
         return -GM_E_NOMEM;
@@ -75,7 +76,7 @@ static void link_release(struct gm_link *link)
         gm_buf_put(link->head);
     link->head = NULL;
     link_old_release(link);
-    free(link->mux_memory);
+    gm_pages_unmap(link->mux_memory, gm_mux_memory(link->mux.stream_limit));
     link->mux_memory = NULL;
 }
 

@@ -13,6 +13,7 @@
 #include <jansson.h>
 
 #include "base/counter.h"
+#include "base/pages.h"
 #include "link/internal.h"
 #include "ws/mask.h"
 
@@ -77,11 +78,11 @@ int link_old_begin(struct gm_link *link, struct gm_ring *ring, const struct gm_l
 {
     size_t bytes = gm_mux_old_memory((enum gm_mux_role)link->role, link->mux.stream_limit);
     struct link_old *old = calloc(1, sizeof *old);
-    void *memory = calloc(1, bytes);
+    void *memory = gm_pages_map(bytes);
     gm_counter_add(GM_COUNTER_ALLOCATIONS, 2);
     if (old == NULL || memory == NULL || !gm_ring_reserve(ring, LINK_GRANT_BYTES)) {
         free(old);
-        free(memory);
+        gm_pages_unmap(memory, bytes);
         return -GM_E_NOMEM;
     }
     old->link = link;
@@ -124,7 +125,8 @@ void link_old_release(struct gm_link *link)
         return;
     link_old_down(link);
     gm_ring_unreserve(old->ring, LINK_GRANT_BYTES);
-    free(old->mux_memory);
+    gm_pages_unmap(old->mux_memory,
+                   gm_mux_old_memory((enum gm_mux_role)link->role, link->mux.stream_limit));
     free(old);
     link->old = NULL;
 }

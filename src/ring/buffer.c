@@ -6,8 +6,8 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/mman.h>
 
+#include "base/pages.h"
 #include "ring/internal.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -129,13 +129,6 @@ struct carve {
     uint32_t count, buf_bytes;
 };
 
-static void *map_lazily(size_t bytes)
-{
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                   -1, 0);
-    return p == MAP_FAILED ? NULL : p;
-}
-
 /* How memory_bytes is shared out; see the table in buffer.h. */
 static size_t plan(uint64_t memory_bytes, struct carve out[GM_STORE_POOLS])
 {
@@ -187,8 +180,8 @@ int gm_store_init(struct gm_store *store, struct gm_ring *ring, uint64_t memory_
         entries += shares[i].count;
     store->memory_bytes = memory_bytes;
     store->tables_bytes = entries * (sizeof(struct gm_buf) + sizeof(uint32_t));
-    store->memory = map_lazily(store->memory_bytes);
-    store->tables = map_lazily(store->tables_bytes);
+    store->memory = gm_pages_map(store->memory_bytes);
+    store->tables = gm_pages_map(store->tables_bytes);
     if (store->memory == NULL || store->tables == NULL) {
         gm_store_fini(store);
         return -ENOMEM;
@@ -223,10 +216,9 @@ void gm_store_fini(struct gm_store *store)
                 atomic_fetch_sub_explicit(&pool->ring->rings->pools_short, 1u,
                                           memory_order_relaxed);
         }
-        (void)munmap(store->memory, store->memory_bytes);
+        gm_pages_unmap(store->memory, store->memory_bytes);
     }
-    if (store->tables != NULL)
-        (void)munmap(store->tables, store->tables_bytes);
+    gm_pages_unmap(store->tables, store->tables_bytes);
     *store = (struct gm_store){0};
 }
 

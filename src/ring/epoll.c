@@ -15,10 +15,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/pages.h"
 #include "ring/fill.h"
 #include "ring/internal.h"
 
@@ -91,10 +91,9 @@ static int epoll_open(struct gm_ring *ring, char *why)
     /* A socket has at most one result waiting; a row that was freed and taken again within a turn
      * may have left one more. */
     state->done_max = 2 * ring->socks_max;
-    state->done = mmap(NULL, state->done_max * sizeof *state->done, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (state->done == MAP_FAILED) {
-        rc = -errno;
+    state->done = gm_pages_map(state->done_max * sizeof *state->done);
+    if (state->done == NULL) {
+        rc = -ENOMEM;
         goto fail_state;
     }
     state->fd = epoll_create1(EPOLL_CLOEXEC);
@@ -113,7 +112,7 @@ static int epoll_open(struct gm_ring *ring, char *why)
 fail_fd:
     (void)close(state->fd);
 fail_done:
-    (void)munmap(state->done, state->done_max * sizeof *state->done);
+    gm_pages_unmap(state->done, state->done_max * sizeof *state->done);
 fail_state:
     free(state);
 fail:
@@ -134,7 +133,7 @@ static void epoll_close(struct gm_ring *ring)
             gm_buf_put(state->fill[pool]);
     }
     (void)close(state->fd);
-    (void)munmap(state->done, state->done_max * sizeof *state->done);
+    gm_pages_unmap(state->done, state->done_max * sizeof *state->done);
     free(state);
     ring->backend_state = NULL;
 }

@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/pages.h"
 #include "ring/internal.h"
 #include "ring/rings_cpu.h"
 #include "ring/uring_probe.h"
@@ -54,19 +54,6 @@ struct gm_ring *gm_rings_get(struct gm_rings *rings, uint32_t index)
 
 /* ---- Memory of one ring ---- */
 
-static void *map_zeroed(size_t bytes)
-{
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                   -1, 0);
-    return p == MAP_FAILED ? NULL : p;
-}
-
-static void unmap(void *p, size_t bytes)
-{
-    if (p != NULL)
-        (void)munmap(p, bytes);
-}
-
 static void ring_free(struct gm_ring *ring)
 {
     if (ring == NULL)
@@ -75,10 +62,10 @@ static void ring_free(struct gm_ring *ring)
         (void)close(ring->wake_fd);
     gm_store_fini(&ring->store);
     uint32_t count = ring->rings->config.count;
-    unmap(ring->slots, sizeof(struct gm_slot) * ring->socks_max);
-    unmap(ring->outboxes, sizeof(struct gm_outbox) * count);
-    unmap(ring->outbox_targets, sizeof(uint32_t) * count);
-    unmap(ring, sizeof *ring);
+    gm_pages_unmap(ring->slots, sizeof(struct gm_slot) * ring->socks_max);
+    gm_pages_unmap(ring->outboxes, sizeof(struct gm_outbox) * count);
+    gm_pages_unmap(ring->outbox_targets, sizeof(uint32_t) * count);
+    gm_pages_unmap(ring, sizeof *ring);
 }
 
 static void on_stop_mail(struct gm_mail *mail)
@@ -88,7 +75,7 @@ static void on_stop_mail(struct gm_mail *mail)
 
 static struct gm_ring *ring_new(struct gm_rings *rings, uint32_t index)
 {
-    struct gm_ring *ring = map_zeroed(sizeof *ring);
+    struct gm_ring *ring = gm_pages_map(sizeof *ring);
     if (ring == NULL)
         return NULL;
     ring->rings = rings;
@@ -107,9 +94,9 @@ static struct gm_ring *ring_new(struct gm_rings *rings, uint32_t index)
         gm_list_init(&ring->starved[i]);
     gm_mailbox_init(&ring->mailbox);
     uint32_t count = rings->config.count;
-    ring->slots = map_zeroed(sizeof(struct gm_slot) * ring->socks_max);
-    ring->outboxes = map_zeroed(sizeof(struct gm_outbox) * count);
-    ring->outbox_targets = map_zeroed(sizeof(uint32_t) * count);
+    ring->slots = gm_pages_map(sizeof(struct gm_slot) * ring->socks_max);
+    ring->outboxes = gm_pages_map(sizeof(struct gm_outbox) * count);
+    ring->outbox_targets = gm_pages_map(sizeof(uint32_t) * count);
     if (ring->slots == NULL || ring->outboxes == NULL || ring->outbox_targets == NULL)
         goto fail;
     if (gm_store_init(&ring->store, ring, rings->config.memory_bytes) < 0)

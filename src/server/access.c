@@ -8,7 +8,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -16,6 +15,7 @@
 #include "auth/principal.h"
 #include "base/lines.h"
 #include "base/log.h"
+#include "base/pages.h"
 #include "base/text.h"
 
 /* A line with every name at its longest; and 8 MiB of lines, which the writer empties every 10 ms.
@@ -73,10 +73,9 @@ int gm_access_open(const struct gm_server_config *config, struct gm_access_log *
         return 0;
     bool standard = strcmp(path, "-") == 0;
     struct gm_access_log *log = aligned_alloc(alignof(struct gm_access_log), sizeof *log);
-    void *records =
-        mmap(NULL, ACCESS_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *records = gm_pages_map(ACCESS_BYTES);
     int fd = standard ? STDOUT_FILENO : file_open(path), rc = fd < 0 ? fd : 0;
-    if (log == NULL || records == MAP_FAILED)
+    if (log == NULL || records == NULL)
         rc = -GM_E_NOMEM;
     if (rc == 0) {
         memset(log, 0, sizeof *log);
@@ -96,8 +95,7 @@ int gm_access_open(const struct gm_server_config *config, struct gm_access_log *
     }
     gm_log_fatal("cannot open the access log", GM_STR("file", path), GM_ERRNO(rc));
     free(log);
-    if (records != MAP_FAILED)
-        (void)munmap(records, ACCESS_BYTES);
+    gm_pages_unmap(records, ACCESS_BYTES);
     if (fd >= 0 && !standard)
         (void)close(fd);
     return rc;
@@ -110,7 +108,7 @@ void gm_access_close(struct gm_access_log *log)
     gm_lines_stop(&log->lines);
     if (log->path != NULL)
         (void)close(log->lines.fd);
-    (void)munmap(log->lines.records, ACCESS_BYTES);
+    gm_pages_unmap(log->lines.records, ACCESS_BYTES);
     free(log);
 }
 
@@ -122,18 +120,13 @@ int gm_access_ring_init(struct gm_server_ring *ctx)
 {
     if (ctx->shared->access == NULL)
         return 0;
-    void *notes = mmap(NULL, ACCESS_NOTES_BYTES, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (notes == MAP_FAILED)
-        return -GM_E_NOMEM;
-    ctx->access_notes = notes;
-    return 0;
+    ctx->access_notes = gm_pages_map(ACCESS_NOTES_BYTES);
+    return ctx->access_notes == NULL ? -GM_E_NOMEM : 0;
 }
 
 void gm_access_ring_fini(struct gm_server_ring *ctx)
 {
-    if (ctx->access_notes != NULL)
-        (void)munmap(ctx->access_notes, ACCESS_NOTES_BYTES);
+    gm_pages_unmap(ctx->access_notes, ACCESS_NOTES_BYTES);
     ctx->access_notes = NULL;
 }
 

@@ -8,8 +8,8 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/mman.h>
 
+#include "base/pages.h"
 #include "link/link.h"
 #include "server/attach.h"
 
@@ -46,10 +46,7 @@ static void refuse(struct gm_server_ring *ctx, struct gm_pair_id pair, uint16_t 
 static struct gm_far *far_slab(struct gm_server_ring *ctx, uint16_t ring)
 {
     if (ctx->fars[ring] == NULL) {
-        size_t bytes = sizeof(struct gm_far) * GM_SERVER_EXCHANGES_MAX;
-        void *slab = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (slab != MAP_FAILED)
-            ctx->fars[ring] = slab;
+        ctx->fars[ring] = gm_pages_map(sizeof(struct gm_far) * GM_SERVER_EXCHANGES_MAX);
     }
     return ctx->fars[ring];
 }

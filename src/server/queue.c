@@ -7,9 +7,9 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "base/log.h"
+#include "base/pages.h"
 
 /* The requests of one service that wait at its home. */
 struct gm_line_of {
@@ -408,9 +408,7 @@ int gm_queue_init(struct gm_server_ring *ctx)
     queue->ctx = ctx;
     queue->pokes = calloc(rings, sizeof *queue->pokes);
     queue->line_slab = calloc(GM_QUEUE_LINES_MAX, sizeof *queue->line_slab);
-    void *tickets = mmap(NULL, QUEUE_TICKETS_BYTES, PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    queue->tickets = tickets == MAP_FAILED ? NULL : tickets;
+    queue->tickets = gm_pages_map(QUEUE_TICKETS_BYTES);
     gm_list_init(&queue->free_tickets);
     gm_list_init(&queue->lines);
     gm_list_init(&queue->free_lines);
@@ -434,8 +432,7 @@ void gm_queue_fini(struct gm_server_ring *ctx)
         return;
     free(queue->pokes);
     free(queue->line_slab);
-    if (queue->tickets != NULL)
-        (void)munmap(queue->tickets, QUEUE_TICKETS_BYTES);
+    gm_pages_unmap(queue->tickets, QUEUE_TICKETS_BYTES);
     free(queue);
     ctx->queue = NULL;
 }

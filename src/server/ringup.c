@@ -8,9 +8,9 @@
 #include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "base/log.h"
+#include "base/pages.h"
 #include "control/claim.h"
 #include "control/process.h"
 #include "server/access.h"
@@ -141,18 +141,11 @@ static int open_listeners(struct gm_server_ring *ctx)
 static const struct gm_port_ops port_ops = {.on_near = gm_exchange_on_message,
                                             .on_far = gm_far_on_message};
 
-static void *zero_pages(size_t bytes)
-{
-    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return memory == MAP_FAILED ? NULL : memory;
-}
-
 static int init_tokens(struct gm_server_ring *ctx)
 {
     struct gm_token_cache_limits limits = gm_token_cache_default_limits();
     unsigned char secret[GM_TOKEN_CACHE_SECRET_BYTES];
-    ctx->tokens_memory = zero_pages(gm_token_cache_bytes(&limits));
+    ctx->tokens_memory = gm_pages_map(gm_token_cache_bytes(&limits));
     if (ctx->tokens_memory == NULL)
         return -GM_E_NOMEM;
     gm_ring_random(ctx->ring, secret, sizeof secret);
@@ -163,7 +156,7 @@ static int init_tokens(struct gm_server_ring *ctx)
 
 static int init_exchanges(struct gm_server_ring *ctx)
 {
-    ctx->exchanges = zero_pages(sizeof *ctx->exchanges * GM_SERVER_EXCHANGES_MAX);
+    ctx->exchanges = gm_pages_map(sizeof *ctx->exchanges * GM_SERVER_EXCHANGES_MAX);
     ctx->exchange_free = malloc(sizeof *ctx->exchange_free * GM_SERVER_EXCHANGES_MAX);
     ctx->fars = calloc(gm_rings_count(gm_ring_rings(ctx->ring)), sizeof(struct gm_far *));
     if (ctx->exchanges == NULL || ctx->exchange_free == NULL || ctx->fars == NULL)
@@ -241,16 +234,11 @@ void gm_server_ring_fini(struct gm_ring *ring, void *arg)
     gm_keys_ring_fini(ctx);
     gm_port_fini(&ctx->port);
     gm_token_cache_fini(&ctx->tokens);
-    if (ctx->tokens_memory != NULL) {
-        struct gm_token_cache_limits limits = gm_token_cache_default_limits();
-        (void)munmap(ctx->tokens_memory, gm_token_cache_bytes(&limits));
-    }
-    if (ctx->exchanges != NULL)
-        (void)munmap(ctx->exchanges, sizeof *ctx->exchanges * GM_SERVER_EXCHANGES_MAX);
-    for (uint32_t i = 0; ctx->fars != NULL && i < gm_rings_count(gm_ring_rings(ring)); i++) {
-        if (ctx->fars[i] != NULL)
-            (void)munmap(ctx->fars[i], sizeof(struct gm_far) * GM_SERVER_EXCHANGES_MAX);
-    }
+    struct gm_token_cache_limits limits = gm_token_cache_default_limits();
+    gm_pages_unmap(ctx->tokens_memory, gm_token_cache_bytes(&limits));
+    gm_pages_unmap(ctx->exchanges, sizeof *ctx->exchanges * GM_SERVER_EXCHANGES_MAX);
+    for (uint32_t i = 0; ctx->fars != NULL && i < gm_rings_count(gm_ring_rings(ring)); i++)
+        gm_pages_unmap(ctx->fars[i], sizeof(struct gm_far) * GM_SERVER_EXCHANGES_MAX);
     free(ctx->fars);
     free(ctx->exchange_free);
 }

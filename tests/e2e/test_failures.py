@@ -245,7 +245,8 @@ def with_a_dead_backend(workshop):
     return Tunnel(server, bad_agent, "svc", good), good
 
 
-@pytest.mark.parametrize("method,body", [("GET", b""), ("POST", b""), ("POST", b"a body that is held"), ("PUT", b"x" * 60_000)])
+@pytest.mark.parametrize("method,body", [("GET", b""), ("POST", b""), ("POST", b"a body that is held"), ("PUT", b"x" * 60_000)],
+                         ids=["nothing", "an empty body", "a body", "a long body"])
 def test_an_untouched_request_is_tried_on_another_agent(workshop, method, body):
     tunnel, good = with_a_dead_backend(workshop)
     for _ in range(8):

@@ -222,6 +222,14 @@ def workshop(tmp_path, keys, request):
     shop.close()
 
 
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory, keys):
+    """For what all tests of a file share."""
+    shop = Workshop(tmp_path_factory.mktemp("standing"), keys)
+    yield shop
+    shop.close()
+
+
 @pytest.fixture
 def curl(tmp_path):
     """Runs curl: output, or the exit code it must end with."""

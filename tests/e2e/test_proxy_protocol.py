@@ -1,4 +1,5 @@
 """PROXY headers before a connection's bytes, and whose word about a request's way is taken."""
+import functools
 import ipaddress
 import socket
 import struct
@@ -75,27 +76,50 @@ class Balancer:
         self.listener.close()
 
 
+def balance(shop, *flags, header=v1("198.51.100.1"), ready=True, secure=False):
+    """A tunnel whose server asks for PROXY headers; .port is the balancer's, .direct the server's."""
+    server = shop.server("--proxy-protocol", "on", *flags, ready=False, secure=secure)
+    server.direct = server.port
+    balancer = Balancer(server.direct, header)
+    shop.closers.append(balancer.close)
+    server.port = balancer.port
+    if not ready:
+        return server
+    server.wait_ready()
+    backend = shop.backend()
+    agent = shop.agent(server, {"svc": backend.url})
+    return Tunnel(server, agent, "svc", backend)
+
+
 @pytest.fixture
 def balanced(workshop):
-    """Makes tunnels whose server asks for PROXY headers; .port is the balancer's, .direct the server's."""
-    def make(*flags, header=v1("198.51.100.1"), ready=True, secure=False):
-        server = workshop.server("--proxy-protocol", "on", *flags, ready=False, secure=secure)
-        server.direct = server.port
-        balancer = Balancer(server.direct, header)
-        workshop.closers.append(balancer.close)
-        server.port = balancer.port
-        if not ready:
-            return server
-        server.wait_ready()
-        backend = workshop.backend()
-        agent = workshop.agent(server, {"svc": backend.url})
-        return Tunnel(server, agent, "svc", backend)
-    return make
+    """Makes tunnels of a test's own."""
+    return functools.partial(balance, workshop)
+
+
+@pytest.fixture(scope="module")
+def standing_behind(standing):
+    return balance(standing)
+
+
+@pytest.fixture(scope="module")
+def standing_behind_tls(standing):
+    return balance(standing, secure=tls.world().server)
+
+
+def lend(tunnel, request):
+    tunnel.backend.forget()
+    tunnel.server.forget_log()
+    request.node.processes = tunnel.processes
+    yield tunnel
+    tunnel.check()
+    tunnel.server.wait_idle()
 
 
 @pytest.fixture
-def behind(balanced):
-    return balanced()
+def behind(standing_behind, request):
+    """One for all tests that leave it as they found it."""
+    yield from lend(standing_behind, request)
 
 
 @pytest.fixture
@@ -244,7 +268,8 @@ def test_the_operators_ports_ask_for_none(workshop):
     assert server.counters()
 
 
-def test_connections_without_a_header_yet_do_not_hold_up_the_end(behind):
+def test_connections_without_a_header_yet_do_not_hold_up_the_end(balanced):
+    behind = balanced()
     wires = [direct(behind) for _ in range(3)]
     wires[1].send(b"PROXY TCP4")
     wires[2].send(v1("203.0.113.7"))
@@ -403,8 +428,8 @@ def secured(tunnel, header: bytes, step: int = 1 << 20) -> Wire:
 
 
 @pytest.fixture
-def behind_tls(balanced):
-    return balanced(secure=tls.world().server)
+def behind_tls(standing_behind_tls, request):
+    yield from lend(standing_behind_tls, request)
 
 
 @pytest.mark.parametrize("header", [v1("203.0.113.7"), v2("203.0.113.7"), v2("203.0.113.7", bytes(536 - 28))],

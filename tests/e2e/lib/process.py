@@ -36,6 +36,7 @@ class Process:
             self.popen = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
                                           env={**clean, **SANITIZER_ENV, **(env or {})})
         self.expected_end = False
+        self._forgotten = 0
         Process.alive.append(self)
 
     @property
@@ -50,10 +51,14 @@ class Process:
     def text(self) -> str:
         return self.out.read_text(errors="replace") + self.err.read_text(errors="replace")
 
+    def forget_log(self):
+        """What it has logged so far is left out by log() from now on."""
+        self._forgotten = self.out.read_bytes().count(b"\n")
+
     def log(self, message: "str | None" = None) -> "list[dict]":
         """Its JSON log lines, or those whose message is `message`. A last line may be half written."""
         lines = []
-        for line in self.out.read_text(errors="replace").splitlines():
+        for line in self.out.read_text(errors="replace").split("\n")[self._forgotten:]:
             try:
                 entry = json.loads(line)
             except ValueError:

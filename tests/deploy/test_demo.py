@@ -26,7 +26,9 @@ def test_one_round_trip(program, tmp_path):
 def test_what_it_says_to_try(program, tmp_path):
     out = tmp_path / "out"
     with out.open("w", encoding="utf-8") as log:
-        demo = subprocess.Popen([DEPLOY / "demo.sh"], stdout=log, stderr=subprocess.STDOUT, env=environment(program, tmp_path))
+        # What a shell runs in the background ignores SIGINT, and so do its children: not so at a terminal.
+        demo = subprocess.Popen([DEPLOY / "demo.sh"], stdout=log, stderr=subprocess.STDOUT, env=environment(program, tmp_path),
+                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     try:
         end = time.monotonic() + 60
         while "Ctrl-C ends" not in out.read_text():

@@ -97,6 +97,7 @@ build_program() {
         wolfssl=system
         run packages "libwolfssl-dev could not be installed" sh deploy/packages.sh system-wolfssl
     fi
+    subprojects/fill-cache.sh rust-ring >"$work/cache.log" 2>&1 || true # TLS is slower without
     if [ -f build/build.ninja ]; then
         meson setup --reconfigure build -Dwolfssl=$wolfssl >"$work/setup.log" 2>&1 || rm -rf build
     fi

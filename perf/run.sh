@@ -25,6 +25,7 @@ if [ -z "${GIMLET_BIN:-}" ]; then
         echo "perf: the bundled wolfSSL cannot be had here: tokens and TLS cost more with the system's" >&2
         sh deploy/packages.sh system-wolfssl
     fi
+    subprojects/fill-cache.sh rust-ring || echo "perf: without wide AES-GCM, TLS costs more" >&2
     [ -f build/build.ninja ] || meson setup build -Dwolfssl=$wolfssl >/dev/null
     ninja -C build gimlet >/dev/null || { echo "perf: the build fails: ninja -C build" >&2; exit 1; }
     GIMLET_BIN=build/gimlet

@@ -9,7 +9,8 @@
 # overlay compiles are packed reproducibly, and the result must have the wrap's
 # source_hash. Package lists live in a temporary directory and hold deb-src lines
 # only, so nothing can be installed from the suites named here; apt verifies them
-# with the system's Debian keyring. Needs no root.
+# with the system's Debian keyring. Needs no root. A source_filename that ends in
+# .orig.tar.gz is upstream's archive, taken as it is from the wrap's addresses.
 #
 # When Debian replaces a version, raise it here: put the new version into the
 # wrap's source_filename, run the script, and copy the hash it prints.
@@ -20,6 +21,7 @@ umask 022
 here=$(cd "$(dirname "$0")" && pwd)
 cache=$here/packagecache
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+helper=/usr/lib/apt/apt-helper
 # A day on which the pinned versions were current, for when they no longer are.
 snapshot_day=20261120T000000Z
 
@@ -125,6 +127,22 @@ fill() {
     say "$package $version: in the cache"
 }
 
+fill_as_is() {
+    filename=$(wrap_value "$1" source_filename)
+    expected=$(wrap_value "$1" source_hash)
+    say "$1: fetching $filename"
+    for url in $(wrap_value "$1" source_url) $(wrap_value "$1" source_fallback_url); do
+        if $helper download-file "$url" "$work/$filename" "SHA256:$expected" >"$work/error" 2>&1; then
+            mkdir -p "$cache"
+            mv "$work/$filename" "$cache/$filename.new" && mv "$cache/$filename.new" "$cache/$filename"
+            say "$1: in the cache"
+            return
+        fi
+        sed 's/^/fill-cache:   /' "$work/error" >&2
+    done
+    die "$1: $filename cannot be had"
+}
+
 # Meson lays the overlay over a source tree only when it unpacks it.
 refresh_overlay() {
     directory=$here/$(wrap_value "$1" directory)
@@ -144,14 +162,19 @@ for package; do
 done
 [ -n "$missing" ] || exit 0
 
-for tool in apt-get dpkg-source sha256sum; do
+for tool in apt-get dpkg-source sha256sum $helper; do
     command -v $tool >/dev/null || die "$tool is missing (Debian: apt-get install dpkg-dev); without it configure with -Dwolfssl=system -Dliburing=system"
 done
 [ -r $keyring ] || die "$keyring is missing (Debian: apt-get install debian-archive-keyring)"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM
-use_current_archive 2>"$work/error" || say "Debian's archive: $(tr '\n' ' ' <"$work/error")"
+listed=
 for package in $missing; do
+    case $(wrap_value "$package" source_filename) in
+        *.orig.tar.gz) fill_as_is "$package"; continue ;;
+    esac
+    [ -n "$listed" ] || use_current_archive 2>"$work/error" || say "Debian's archive: $(tr '\n' ' ' <"$work/error")"
+    listed=yes
     fill "$package"
 done

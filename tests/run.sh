@@ -89,6 +89,7 @@ prepare() {
         count "bundled wolfSSL" 0 0 1
         deploy/packages.sh system-wolfssl || return 1
     fi
+    subprojects/fill-cache.sh rust-ring || count "wide AES-GCM" 0 0 1
 }
 
 # Usage: configure DIR OPTION...

@@ -8,8 +8,8 @@
 #include <string.h>
 #include <xxhash.h>
 
-#include "auth/equal.h"
 #include "base/assert.h"
+#include "base/equal.h"
 
 enum {
     WAYS = GM_TOKEN_CACHE_WAYS,

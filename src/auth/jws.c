@@ -8,8 +8,8 @@
 #include <jansson.h>
 #include <string.h>
 
-#include "auth/equal.h"
 #include "auth/wolf.h"
+#include "base/equal.h"
 
 enum { DIGEST_BYTES_MAX = 64, PREFIX_BYTES = 19 };
 

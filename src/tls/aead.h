@@ -1,5 +1,6 @@
 /* The three ciphers of the record layer behind one set of calls: in one go on bytes that lie
- * together, or piece by piece. wolfCrypt does the work. Private to tls/.
+ * together, or piece by piece. wolfCrypt does the work, or for AES-GCM tls/gcm.h where the
+ * processor has wider instructions than wolfCrypt uses. Private to tls/.
  *
  * One run at a time per cipher: begin, any number of pieces, then tag or check. Nothing here checks
  * that a nonce is used once; tls/record.c counts. */
@@ -7,6 +8,7 @@
 #define GM_TLS_AEAD_H
 
 #include "base/error.h"
+#include "tls/gcm.h"
 #include "tls/record.h"
 #include "tls/wolf.h"
 
@@ -18,8 +20,10 @@
  * record, on the stack. */
 struct gm_tls_aead {
     enum gm_tls_cipher cipher;
+    bool wide; /* `gcm` has the key, not `aes` */
     union {
         Aes aes;
+        struct gm_tls_gcm_key gcm;
         uint8_t chacha[32];
     } u;
 };
@@ -31,10 +35,13 @@ struct gm_tls_aead_head {
     uint8_t aad_len;
 };
 
-/* A record in the making. */
+/* A record in the making; wolfCrypt keeps its own of AES in the key's object. */
 struct gm_tls_aead_run {
     struct gm_tls_aead *aead;
-    ChaChaPoly_Aead chacha; /* its state only */
+    union {
+        ChaChaPoly_Aead chacha; /* its state only */
+        struct gm_tls_gcm_run gcm;
+    } u;
 };
 
 /* Bytes of key, of the hash that the suite derives keys with, and that hash in wolfCrypt's numbers.
@@ -44,6 +51,11 @@ uint32_t gm_tls_aead_hash_bytes(enum gm_tls_cipher cipher);
 int gm_tls_aead_hash(enum gm_tls_cipher cipher);
 /* The library can do this cipher piece by piece (the system's may lack it for AES). */
 bool gm_tls_aead_has(enum gm_tls_cipher cipher);
+/* AES-GCM keys made from now on are tls/gcm.h's. */
+bool gm_tls_aead_is_wide(void);
+/* For tests, before any ring runs: keys made from now on are wolfCrypt's, or again whose they were.
+ */
+void gm_tls_aead_narrow(bool narrow);
 
 /* Everything returns 0 or -GM_E_TLS (the library failed or, when checking, the tag is wrong). */
 int gm_tls_aead_init(struct gm_tls_aead *aead, enum gm_tls_cipher cipher,

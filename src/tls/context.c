@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tls/aead.h"
 #include "tls/cert.h"
 #include "tls/files.h"
 #include "tls/pairs.h"
@@ -39,6 +40,13 @@ bool gm_tls_accelerated(void)
 #endif
 }
 
+static const char *aes_description(bool own_records)
+{
+    if (!gm_tls_accelerated())
+        return "no AES in hardware";
+    return own_records && gm_tls_aead_is_wide() ? "AES-NI, VAES" : "AES-NI";
+}
+
 const char *gm_tls_describe(void)
 {
     static char text[96];
@@ -48,8 +56,7 @@ const char *gm_tls_describe(void)
     bool own = false; /* library.c */
 #endif
     (void)snprintf(text, sizeof text, "wolfSSL %s, %s, records: %s", wolfSSL_lib_version(),
-                   gm_tls_accelerated() ? "AES-NI" : "no AES in hardware",
-                   own ? "own" : "the library's");
+                   aes_description(own), own ? "own" : "the library's");
     return text;
 }
 

@@ -14,7 +14,7 @@
 
 /* Once per process, before anything else of tls/. */
 int gm_tls_init(void) GM_WARN_UNUSED;
-/* "wolfSSL 5.7.2, AES-NI, records: own" for the start-up log; static. */
+/* "wolfSSL 5.7.2, AES-NI, VAES, records: own" for the start-up log; static. */
 const char *gm_tls_describe(void);
 /* The library does AES in hardware: without it TLS costs forty times as much. */
 bool gm_tls_accelerated(void);

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "auth/base64.h"
-#include "auth/equal.h"
+#include "base/equal.h"
 
 Test(base64, round_trip_at_every_length)
 {

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "fixture.h"
+#include "tls/aead.h"
 
 static char why[GM_TLS_WHY_BYTES];
 
@@ -169,4 +170,28 @@ Test(context, the_library_is_described)
     cr_assert_eq(gm_tls_init(), 0);
     cr_assert_not_null(strstr(gm_tls_describe(), "wolfSSL "));
     cr_assert_eq(gm_tls_accelerated(), strstr(gm_tls_describe(), "AES-NI") != NULL);
+}
+
+/* The description says what this processor gets, by what the kernel says of it. */
+Test(context, aes_is_as_wide_as_the_processor_and_the_build_are)
+{
+#ifdef GM_TLS_VAES
+    static const char *const needed[] = {" vaes ", " vpclmulqdq ", " avx2 "};
+    char line[8192] = "";
+    FILE *file = fopen("/proc/cpuinfo", "re");
+    cr_assert_not_null(file);
+    while (strncmp(line, "flags", 5) != 0 && fgets(line, sizeof line, file) != NULL)
+        continue;
+    (void)fclose(file);
+    bool wide = true;
+    for (unsigned i = 0; i < sizeof needed / sizeof *needed; i++)
+        wide = wide && strstr(line, needed[i]) != NULL;
+    cr_log_info("VAES: %s", wide ? "yes" : "no");
+#else
+    bool wide = false;
+#endif
+    gm_tls_aead_narrow(false);
+    cr_assert_eq(strstr(gm_tls_describe(), "AES-NI, VAES") != NULL, wide);
+    gm_tls_aead_narrow(true);
+    cr_assert_null(strstr(gm_tls_describe(), "VAES"));
 }

@@ -1,9 +1,8 @@
 /*
  * Comparison in constant time: how long it takes tells nothing about where two secrets differ.
- * Private to auth/.
  */
-#ifndef GM_AUTH_EQUAL_H
-#define GM_AUTH_EQUAL_H
+#ifndef GM_BASE_EQUAL_H
+#define GM_BASE_EQUAL_H
 
 #include <stdbool.h>
 #include <stddef.h>

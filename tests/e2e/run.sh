@@ -57,7 +57,7 @@ tls_12=("${tls_itself[@]}")
 # What depends on no back-end; and what stands so far above the ring that a kernel's features do not reach it.
 once=(test_agent_proxy.py test_backend_headers.py test_fleet.py test_jwt.py test_jwt_kms.py test_keys.py test_mesh.py
       test_old_names.py test_proxy_protocol.py test_status.py)
-above=(test_agent_ports.py test_health_checks.py test_metrics.py test_surface.py)
+above=(test_agent_ports.py test_defects.py test_health_checks.py test_metrics.py test_surface.py)
 
 # Most of a run's time is waiting. Where the machine gives each its own loopback, two go on at a time.
 alone() { unshare -n sh -c 'ip link set lo up && exec "$@"' alone "$@"; }

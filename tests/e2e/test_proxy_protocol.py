@@ -39,7 +39,8 @@ class Balancer:
         self.target, self.header = target, header
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.acceptor = threading.Thread(target=self._accept, daemon=True)
+        self.acceptor.start()
 
     def _accept(self):
         while True:
@@ -73,6 +74,8 @@ class Balancer:
                     pass
 
     def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)  # wakes who waits in accept(): a close alone leaves it there
+        self.acceptor.join(PATIENCE)
         self.listener.close()
 
 

@@ -26,7 +26,8 @@ class ConnectProxy:
         self._lock = threading.Lock()
         self._listener = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._acceptor = threading.Thread(target=self._accept, daemon=True)
+        self._acceptor.start()
 
     @property
     def url(self) -> str:
@@ -112,5 +113,7 @@ class ConnectProxy:
                 pass
 
     def close(self):
+        self._listener.shutdown(socket.SHUT_RDWR)  # wakes who waits in accept(): a close alone leaves it there
+        self._acceptor.join(PATIENCE)
         self._listener.close()
         self.cut()

@@ -387,7 +387,8 @@ class Meddler:
         self._sockets: "list[socket.socket]" = []
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._acceptor = threading.Thread(target=self._accept, daemon=True)
+        self._acceptor.start()
 
     def _accept(self):
         while True:
@@ -427,6 +428,8 @@ class Meddler:
                 pass
 
     def close(self):
+        self._listener.shutdown(socket.SHUT_RDWR)  # wakes who waits in accept(): a close alone leaves it there
+        self._acceptor.join(PATIENCE)
         self._listener.close()
         for raw in self._sockets:
             self._end(raw)

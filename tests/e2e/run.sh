@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Runs the end-to-end tests over the pairs of {rings 1, 2} x {io_uring, epoll} x {release, sanitizers}, and once
-# more on io_uring with every optional kernel feature switched off; then with TLS on every leg: streams and failures on
-# io_uring, TLS itself on epoll.
+# more on io_uring with every optional kernel feature switched off; and TLS itself, streams and failures with TLS on
+# every leg, 1.3 on io_uring and 1.2 on epoll.
 #
 #   tests/e2e/run.sh [--quick] RELEASE [ASAN] [-- PYTEST-OPTION...]
 #
 # RELEASE and ASAN are programs, or build directories that hold one. Without ASAN only release builds are run.
 # --quick leaves out what is marked slow, and runs release builds alone with each back-end once.
-# Two runs go on at a time, each in a network namespace of its own, where the user may make one.
+# Three runs go on at a time, each in a network namespace of its own, where the user may make one.
 # The last line is "N passed, N failed, N skipped in …".
 set -uo pipefail
 cd "$(dirname "$0")" || exit 1
@@ -41,28 +41,24 @@ fi
 if [ $quick -eq 1 ]; then
     plan="1:uring:$release 2:epoll:$release 2:uring:$release:1.3"
 elif [ -n "$asan" ]; then
-    plan="1:epoll:$asan 1:uring:$release 2:uring:$asan 2:epoll:$release 2:uring-min:$release"
-    plan="$plan 1:epoll:$asan:1.2 2:uring:$release:1.3"
+    plan="1:epoll:$asan 2:uring:$asan 1:uring:$release 2:uring:$asan:1.3 1:epoll:$asan:1.2 2:epoll:$release"
+    plan="$plan 2:uring-min:$release"
 else
     plan="1:uring:$release 2:epoll:$release 2:uring-min:$release 2:uring:$release:1.3 1:epoll:$release:1.2"
 fi
 
-# Over TLS: whose seconds are spent waiting, for what TLS has no part in, is left to the runs in plain text.
-waits="two_hundred or fail_over_within or replacement or frozen_path or token or idle_link"
-tls_itself=(test_tls.py test_tls_trust.py test_tls_abuse.py test_tls_crl.py)
-tls_13=(test_streaming.py test_failures.py -k "not ($waits)")
-tls_12=("${tls_itself[@]}")
-[ $quick -eq 0 ] || tls_13=("${tls_itself[@]}")
+over_tls=(test_tls.py test_tls_trust.py test_tls_abuse.py test_tls_crl.py)
+[ $quick -eq 1 ] || over_tls+=(test_streaming.py test_failures.py)
 
 # What depends on no back-end; and what stands so far above the ring that a kernel's features do not reach it.
 once=(test_agent_proxy.py test_backend_headers.py test_fleet.py test_jwt.py test_jwt_kms.py test_keys.py test_mesh.py
       test_old_names.py test_proxy_protocol.py test_status.py)
 above=(test_agent_ports.py test_defects.py test_health_checks.py test_metrics.py test_surface.py)
 
-# Most of a run's time is waiting. Where the machine gives each its own loopback, two go on at a time.
+# Most of a run's time is waiting. Where the machine gives each its own loopback, three go on at a time.
 alone() { unshare -n sh -c 'ip link set lo up && exec "$@"' alone "$@"; }
 lanes=1
-if alone true 2>/dev/null; then lanes=2; else alone() { "$@"; }; fi
+if alone true 2>/dev/null; then lanes=3; else alone() { "$@"; }; fi
 
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
@@ -74,8 +70,7 @@ run_one() {
     local log=$1 rings=$2 io=$3 program=$4 tls=$5 once_too=$6
     # Gigabytes once with each back-end; what does not depend on a back-end once with each program.
     local marks=() what=(. --ignore-glob="*test_tls*.py")
-    [ "$tls" != 1.2 ] || what=("${tls_12[@]}")
-    [ "$tls" != 1.3 ] || what=("${tls_13[@]}")
+    [ -z "$tls" ] || what=("${over_tls[@]}")
     [ "$io" != uring-min ] || marks=(-m "not bulk")
     [ $quick -eq 0 ] || marks=(-m "not slow")
     [ "$once_too" -eq 1 ] || marks+=("${once[@]/#/--ignore=}")

@@ -284,5 +284,5 @@ void gm_metrics_fini(struct gm_metrics *metrics)
         service_drop(metrics, &metrics->services);
     free(metrics->series);
     free(metrics->by_name);
-    *metrics = (struct gm_metrics){0};
+    memset(metrics, 0, sizeof *metrics);
 }

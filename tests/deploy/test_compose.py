@@ -145,7 +145,7 @@ def test_both_servers_took_their_share(meshed):
         page = page_of(meshed, name, 9090)
         assert f'server_id="{name}"' in page
         counts = re.findall(r'^gimlet_requests_total\{[^}]*service="v1"[^}]*status="200"[^}]*\} (\d+)', page, re.M)
-        assert sum(map(int, counts)) >= 5, name
+        assert sum(map(int, counts)) >= 2, name  # agents that dial take turns of the balancer, too
 
 
 class Api:

@@ -368,6 +368,7 @@ def renewable(workshop, tmp_path):
 
 def test_a_renewed_certificate_is_used_and_no_connection_dropped(renewable):
     server, renewed = renewable.server, world().middle.issue(*tls.LOCAL, kind="rsa")
+    server.wait_lanes([renewable.agent])
     links = len(server.log("agent attached"))
     with renewable.wire() as stream, renewable.wire() as idle:
         stream.send(renewable.head("GET", "/sse?n=35&every=0.1"))

@@ -96,6 +96,9 @@ static bool stream_fill(struct sim_stream *self, uint32_t limit)
 
 static void stream_reset(struct sim_stream *self)
 {
+    struct sim_request *request = world_request(self->agent->world, self->id);
+    if (request != NULL && self->untouched && self->reason == GM_REASON_AGENT_LIMIT)
+        request->refusals++;
     gm_stream_reset(self->stream, self->reason, self->untouched ? GM_FRAME_RESET_UNTOUCHED : 0);
     self->over = true;
 }

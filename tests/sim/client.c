@@ -10,6 +10,7 @@
 
 #include "http/chunked.h"
 #include "http/parser.h"
+#include "server/exchange.h"
 #include "world.h"
 
 static const char *const methods[] = {"GET", "POST", "PUT", "HEAD"};
@@ -560,7 +561,9 @@ void client_judge(struct sim_client *client)
         world->errors += request->outcome == OUTCOME_ERROR;
         world->cut += request->outcome == OUTCOME_CUT;
         world->retried += request->agents > 1;
-        if (request->agents > (world->real ? 4u : 2u))
+        /* Refusals for a limit are no attempts, and bounded by themselves. */
+        uint32_t attempts = (uint32_t)request->agents - request->refusals;
+        if (request->refusals > GM_EXCHANGE_REFUSALS + 1u || attempts > (world->real ? 4u : 2u))
             world_fail(world, "request %u was given to %u agents", request->id, request->agents);
         if (world->strict && usable)
             judge_strict(client, request);

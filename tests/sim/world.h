@@ -58,6 +58,7 @@ struct sim_request {
     bool sent;        /* its last byte has left the client */
     bool until_close; /* the answer ends with the connection */
     uint8_t agents;   /* how many agents have seen it */
+    uint8_t refusals; /* and how many of them have refused it for their limit, untouched */
     int8_t on_agent;  /* the last of them, -1: none or over */
 };
 

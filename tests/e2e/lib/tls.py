@@ -428,6 +428,8 @@ class Meddler:
                 pass
 
     def close(self):
+        if self._listener.fileno() < 0:
+            return  # it has been closed
         self._listener.shutdown(socket.SHUT_RDWR)  # wakes who waits in accept(): a close alone leaves it there
         self._acceptor.join(PATIENCE)
         self._listener.close()

@@ -43,7 +43,7 @@ static void note_event(struct record *r, const struct gm_frame_event *e)
     note(r, e->data, e->data_len);
     r->offset += e->data_len;
     r->open = !(e->mark & GM_FRAME_LAST);
-    GM_ASSERT(e->type < GM_FRAME_END ||
+    GM_ASSERT(e->type < GM_FRAME_END || e->type == GM_FRAME_NOTE ||
               (e->mark == (GM_FRAME_FIRST | GM_FRAME_LAST) && e->data_len == e->length));
     GM_ASSERT(r->offset <= GM_FRAME_BLOCK_MAX + GM_FRAME_OPEN_PREFIX_LEN);
     if (!r->open)

@@ -18,7 +18,7 @@ static void check_join(struct gm_chain *in, const struct gm_tls_hello *hello)
     uint32_t joined_len;
     size_t before = in->bytes;
     uint8_t *joined = gm_tls_hello_join(in, &segs, &joined_len);
-    GM_ASSERT(joined != NULL && joined_len > 9 && in->bytes + joined_len < before);
+    GM_ASSERT(joined != NULL && joined_len >= 9 && in->bytes + joined_len < before);
     struct gm_chain again = {0};
     struct gm_tls_hello same;
     GM_ASSERT(gm_chain_push(&again, &segs, (gm_slice){joined, joined_len, NULL}) == 0);

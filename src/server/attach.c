@@ -158,14 +158,6 @@ static struct gm_attach *attach_make(const struct gm_http_request *head,
     return NULL;
 }
 
-static uint32_t name_hash(const char *name)
-{
-    uint32_t hash = 2166136261u;
-    for (const char *p = name; *p != '\0'; p++)
-        hash = (hash ^ (uint8_t)*p) * 16777619u;
-    return hash;
-}
-
 /* Chooses lane and ring. Agents of 0.0.x have one link per subject, whatever the service: all that
  * bear a subject meet on one ring. False: out of memory. */
 static bool attach_place(struct gm_server_shared *shared, struct gm_attach *attach, int wish)
@@ -174,8 +166,8 @@ static bool attach_place(struct gm_server_shared *shared, struct gm_attach *atta
         attach->old ? 0 : gm_lanes_take(shared->lanes, attach->subject, attach->instance, wish);
     if (lane < 0)
         return false;
-    uint32_t hash =
-        attach->old ? name_hash(attach->subject) : name_hash(attach->service) + (uint32_t)lane;
+    const char *name = attach->old ? attach->subject : attach->service;
+    uint32_t hash = gm_registry_name_hash(name, strlen(name)) + (uint32_t)lane;
     attach->lane = (uint32_t)lane;
     attach->to = shared->ring_contexts[hash % gm_rings_count(shared->rings)];
     return true;

@@ -45,9 +45,8 @@ static void refuse(struct gm_server_ring *ctx, struct gm_pair_id pair, uint16_t 
 /* The slab for one ring's near halves: zero pages, touched as used. */
 static struct gm_far *far_slab(struct gm_server_ring *ctx, uint16_t ring)
 {
-    if (ctx->fars[ring] == NULL) {
+    if (ctx->fars[ring] == NULL)
         ctx->fars[ring] = gm_pages_map(sizeof(struct gm_far) * GM_SERVER_EXCHANGES_MAX);
-    }
     return ctx->fars[ring];
 }
 

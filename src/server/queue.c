@@ -103,9 +103,7 @@ void gm_place_give(struct gm_server_ring *ctx)
 static struct gm_server_ring *home_of(const struct gm_server_ring *ctx, const char *service,
                                       size_t len)
 {
-    uint32_t hash = 2166136261u;
-    for (size_t i = 0; i < len; i++)
-        hash = (hash ^ (uint8_t)service[i]) * 16777619u;
+    uint32_t hash = gm_registry_name_hash(service, len);
     return ctx->shared->ring_contexts[hash % gm_rings_count(ctx->shared->rings)];
 }
 

@@ -90,9 +90,7 @@ void gm_registry_free(struct gm_registry *registry)
     free(registry);
 }
 
-/* FNV-1a: names are short and few; an owner of a name is authenticated, so nobody outside can
- * choose collisions. */
-static uint32_t name_hash(const char *name, size_t len)
+uint32_t gm_registry_name_hash(const char *name, size_t len)
 {
     uint32_t hash = 2166136261u;
     for (size_t i = 0; i < len; i++)
@@ -103,7 +101,7 @@ static uint32_t name_hash(const char *name, size_t len)
 static struct service *service_find(const struct gm_registry *registry, const char *name,
                                     size_t len)
 {
-    uint32_t hash = name_hash(name, len);
+    uint32_t hash = gm_registry_name_hash(name, len);
     for (struct service *s = registry->buckets[hash % REGISTRY_BUCKETS]; s != NULL; s = s->next) {
         if (s->hash == hash && s->name_len == len && memcmp(s->name, name, len) == 0)
             return s;
@@ -120,7 +118,7 @@ static struct service *service_make(struct gm_registry *registry, const char *na
     service = calloc(1, sizeof *service);
     if (service == NULL)
         return NULL;
-    service->hash = name_hash(name, len);
+    service->hash = gm_registry_name_hash(name, len);
     service->name_len = (uint32_t)len;
     memcpy(service->name, name, len);
     service->next = registry->buckets[service->hash % REGISTRY_BUCKETS];
@@ -229,8 +227,8 @@ static void card_tell(struct gm_registry *registry, struct gm_card *card, struct
 
 void gm_card_announce(struct gm_registry *registry, struct gm_card *card)
 {
-    card->agent = (uint64_t)name_hash(card->subject, strlen(card->subject)) << 32 |
-                  name_hash(card->instance, strlen(card->instance));
+    card->agent = (uint64_t)gm_registry_name_hash(card->subject, strlen(card->subject)) << 32 |
+                  gm_registry_name_hash(card->instance, strlen(card->instance));
     card_tell(registry, card, card->joined, card_joined);
 }
 

@@ -13,6 +13,11 @@
 
 #define GM_REGISTRY_SERVICE_MAX 256u /* bytes of a service name, NUL included */
 
+/* FNV-1a of a service's or an agent's name; the same on every ring, so that it also says which ring
+ * has what there is but once. Names are short and few; who bears one is authenticated, so nobody
+ * outside can choose collisions. Pure. */
+uint32_t gm_registry_name_hash(const char *name, size_t len);
+
 enum gm_card_state {
     GM_CARD_READY,
     GM_CARD_SILENT,

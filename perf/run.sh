@@ -1,21 +1,15 @@
 #!/usr/bin/env bash
-# Performance scenarios, side by side with peers. How to read them: perf/README.md.
+# The laboratory: Gimlet beside other proxies and tunnels. Without arguments it says what there is.
 #
-#   perf/run.sh smoke|tls [--quick] [--io auto|uring|epoll] [--seconds N] [--rounds N]
-#   perf/run.sh tls [--only idle|small|bulk|handshakes]...
-#
-# Builds build/ (release) unless GIMLET_BIN names a program. Prints a table, and last a line of JSON.
-# Exit code 1: a request failed.
+# Builds build/ (release) unless GIMLET_BIN names a program. How to read the figures: perf/README.md.
+# Exit code 1: a request failed. 2: it was asked nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export PATH=/usr/bin:/bin:/usr/sbin:/sbin:$PATH LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
+export PATH=/usr/bin:/bin:/usr/sbin:/sbin:$PATH LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=perf
 
-scenario=${1:-}
-case $scenario in
-    smoke | tls) shift ;;
-    *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+case ${1:-} in
+    "" | -* | report) exec /usr/bin/python3 -m lab "" "$@" ;;
 esac
-
 sh deploy/packages.sh perf
 ulimit -n "$(ulimit -Hn)" || true
 if [ -z "${GIMLET_BIN:-}" ]; then
@@ -30,4 +24,4 @@ if [ -z "${GIMLET_BIN:-}" ]; then
     ninja -C build gimlet >/dev/null || { echo "perf: the build fails: ninja -C build" >&2; exit 1; }
     GIMLET_BIN=build/gimlet
 fi
-exec /usr/bin/python3 "perf/$scenario.py" "$GIMLET_BIN" "$@"
+exec /usr/bin/python3 -m lab "$GIMLET_BIN" "$@"

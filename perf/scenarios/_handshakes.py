@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""A new connection for every request: handshakes.py plain|full|resumed PORT PROCESSES SECONDS TOKEN.
+"""A new connection for every request: _handshakes.py full|resumed URL PROCESSES SECONDS AUTHORIZATION.
 
 Each process asks, reads the answer to its end, closes and begins again; `resumed` offers the
 session of the connection before. Prints one line of JSON. Failed: errors, answers other than 200,
@@ -24,17 +24,15 @@ def exchange(peer: socket.socket, request: bytes) -> bool:
 class Caller:
     """One process: its session, its request and what became of its connections."""
 
-    def __init__(self, kind: str, port: int, token: str):
-        self.kind, self.port, self.session = kind, port, None
-        self.request = (f"GET /services/web/small HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
-                        f"Authorization: Bearer {token}\r\nConnection: close\r\n\r\n").encode()
+    def __init__(self, kind: str, url: str, authorization: str):
+        _, _, host, path = url.split("/", 3)
+        self.kind, self.port, self.session = kind, int(host.split(":")[1]), None
+        self.request = f"GET /{path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: {authorization}\r\nConnection: close\r\n\r\n".encode()
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self.context.check_hostname, self.context.verify_mode = False, ssl.CERT_NONE
 
     def call(self) -> bool:
         with socket.create_connection(("127.0.0.1", self.port), timeout=20) as plain:
-            if self.kind == "plain":
-                return exchange(plain, self.request)
             with self.context.wrap_socket(plain, session=self.session) as peer:
                 good = exchange(peer, self.request)
                 expected = self.session is not None
@@ -43,8 +41,8 @@ class Caller:
                 return good and peer.session_reused == expected
 
 
-def work(kind, port, token, seconds, results):
-    caller, took, failed, error = Caller(kind, port, token), [], 0, ""
+def work(kind, url, authorization, seconds, results):
+    caller, took, failed, error = Caller(kind, url, authorization), [], 0, ""
     if kind == "resumed":
         caller.call()
     began = now = time.monotonic()
@@ -61,9 +59,9 @@ def work(kind, port, token, seconds, results):
 
 
 def main() -> int:
-    kind, port, processes, seconds, token = sys.argv[1:]
+    kind, url, processes, seconds, authorization = sys.argv[1:]
     results = multiprocessing.Queue()
-    workers = [multiprocessing.Process(target=work, args=(kind, int(port), token, float(seconds), results))
+    workers = [multiprocessing.Process(target=work, args=(kind, url, authorization, float(seconds), results))
                for _ in range(int(processes))]
     for worker in workers:
         worker.start()
@@ -71,7 +69,7 @@ def main() -> int:
     for worker in workers:
         worker.join()
     took = sorted(one for part in parts for one in part[0])
-    print(json.dumps({"requests": len(took), "seconds": max(part[3] for part in parts),
+    print(json.dumps({"units": len(took), "seconds": max(part[3] for part in parts),
                       "failed": sum(part[1] for part in parts),
                       "error": next((part[2] for part in parts if part[2]), ""),
                       "p50_us": round(took[len(took) // 2] * 1e6), "p99_us": round(took[len(took) * 99 // 100] * 1e6)}))

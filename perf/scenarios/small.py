@@ -1,0 +1,37 @@
+"""Small keep-alive requests, by connections: the budget of CPU per request."""
+from lab.drive import wrk
+
+TITLE = "Small requests on kept connections (GET, 12 bytes)"
+ABOUT = """wrk asks for 12 bytes over and over, on 1 to 1,024 kept connections. CPU per request is what the proxies spend: server and
+agent together for a tunnel, the worker for a hop."""
+ORDER = 10
+PLOT = {"x": "connections"}
+CONNECTIONS = (1, 16, 64, 256, 1024)
+BRIEF = (1, 64, 256)
+
+
+def case(connections: int) -> str:
+    return f"{connections} connection{'s' if connections > 1 else ''}"
+
+
+def run(lab):
+    with lab.stage() as stage:
+        ours = stage.tunnel()
+        subjects = [ours, *lab.peers(stage)]
+        for connections in BRIEF if lab.brief else CONNECTIONS:
+            lab.compare(case(connections), subjects, lambda stage, subject, _, n=connections: wrk(stage, subject, n, lab.seconds),
+                        warm=lambda stage, subject, _, n=connections: wrk(stage, subject, n, 1), stage=stage, x=connections)
+    judge(lab, subjects)
+
+
+def judge(lab, subjects):
+    """The budgets: CPU at 64 and 256 connections beside a hop and the best tunnels, latency at one, requests/s."""
+    for connections in (64, 256):
+        name = case(connections)
+        lab.judge(f"{name}: CPU per request, in nginx hops", lab.ratio(name, "nginx"), 0.85)
+        for kind, limit, words in (("tcp", 0.65, "in the best opaque tunnel's"), ("http", 0.1, "in the best HTTP tunnel's")):
+            found = [lab.ratio(name, subject.name) for subject in subjects if subject.kind == kind]
+            lab.judge(f"{name}: CPU per request, {words}", max(found, default=None), limit)
+    lab.judge("1 connection: p50, in nginx hops", lab.ratio(case(1), "nginx", "p50_us"), 2.2)
+    for row in [row for row in lab.result["rows"] if row["kind"] in ("http", "tcp")]:
+        lab.judge(f"{row['case']}: requests/s of {row['subject']}, in ours", 1 / row["ratio"]["rate"][0], 1)

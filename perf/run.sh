@@ -5,7 +5,7 @@
 # Exit code 1: a request failed. 2: it was asked nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export PATH=/usr/bin:/bin:/usr/sbin:/sbin:$PATH LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=perf
+export PATH=/usr/bin:/bin:/usr/sbin:/sbin:$PATH LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PYTHONPATH=perf
 
 case ${1:-} in
     "" | -* | report) exec /usr/bin/python3 -m lab "" "$@" ;;

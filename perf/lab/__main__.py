@@ -9,11 +9,13 @@
 import argparse
 import os
 import pathlib
+import signal
 import sys
 import time
 
 from lab import gauge, report
 from lab.lab import Lab, perform
+from lab.stage import Broken
 from scenarios import scenarios
 import peers
 
@@ -81,12 +83,17 @@ def run(program: str, given, names: "list[str]") -> int:
     print(f"  Gimlet {about['gimlet']} ({given.io}); load and backends on one core, proxies on another; {given.rounds} rounds of"
           f" {given.seconds:g} s, in turns")
     for index, name in enumerate(names):
-        print(f"\n  [{index + 1}/{len(names)}] {name}, {time.strftime('%H:%M:%S')}", end="")
+        print(f"\n  [{index + 1}/{len(names)}] {name}, {time.strftime('%H:%M:%S')}")
         lab = Lab(program, given.io, given.rounds, given.seconds, brief=given.smoke, only=given.only)
-        results[name] = {"scenario": name, **about, **perform(scenarios()[name], lab)}
+        try:
+            results[name] = {"scenario": name, **about, **perform(scenarios()[name], lab)}
+        except Broken as broken:  # the others may still be measured
+            print(f"  {name} broke off: {broken}", file=sys.stderr)
+            failed += 1
+            continue
         failed += lab.failed
         report.save(results[name], folder / (f"smoke-{name}.json" if given.smoke else f"{name}.json"))
-    if given.smoke:
+    if given.smoke and any((PERF / "results").glob("*.json")):
         report.compare_with_last(results, PERF / "results")
     if keep:
         report.write(PERF)
@@ -104,6 +111,7 @@ def main() -> int:
         return 0
     names = list(SMOKE) if given.smoke else chosen(given.names)
     gauge.check_clock()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # stages end their processes
     return run(os.path.realpath(program), given, names)
 
 

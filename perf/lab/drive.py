@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 
-from lab.stage import GIB, HERE
+from lab.stage import GIB, HERE, Broken
 
 
 def pinned(stage, argv: list) -> "list[str]":
@@ -28,7 +28,7 @@ def wrk(stage, subject, connections: int, seconds: float, *options, path="/small
                         "-s", HERE / "wrk.lua", *subject.header_arguments("web"), url, "--", *options])
     line = [x for x in done.stdout.splitlines() if x.startswith("@@")]
     if not line:
-        raise SystemExit(f"perf: wrk failed: {done.stdout}{done.stderr}")
+        raise Broken(f"wrk failed: {done.stdout}{done.stderr}")
     found = json.loads(line[0][2:])
     errors = {key: found.pop(key) for key in ("connect", "read", "write", "status", "timeout")}
     if any(errors.values()):

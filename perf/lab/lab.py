@@ -11,7 +11,7 @@ from lab.stage import Stage
 import peers
 
 # How a unit's costs are printed: (factor, unit, decimals).
-SCALES = {"request": (1e6, "µs", 1), "event": (1e6, "µs", 2), "connection": (1e6, "µs", 1), "GiB": (1, "s", 2)}
+SCALES = {"request": (1e6, "µs", 1), "event": (1e6, "µs", 2), "connection": (1e6, "µs", 1), "GiB": (1, "s", 3)}
 
 
 class Lab:
@@ -36,11 +36,16 @@ class Lab:
         finally:
             stage.close()
 
-    def peers(self, stage, kinds=("hop", "http", "tcp"), names=None) -> list:
-        """Starts the peers of these kinds (or these names) that can be had; the others are noted."""
+    def peers(self, stage, kinds=("hop", "http", "tcp"), names=None, large=False) -> list:
+        """Starts the peers of these kinds (or these names) that can be had; the others are noted.
+
+        large: bodies are, so that peers which another peer's file configures for them take part, too.
+        """
         found = []
         for name, adapter in peers.adapters().items():
-            wanted = name in names if names is not None else adapter.KIND in kinds
+            wanted = adapter.KIND in kinds and (large or not getattr(adapter, "LARGE", False))
+            if names is not None:
+                wanted = name in names
             if not wanted or (self.only is not None and name not in self.only):
                 continue
             reason = adapter.available()
@@ -109,6 +114,19 @@ class Lab:
         print(f"  {'reached' if good else 'NOT REACHED'}: {what}: {figure:.3g} {unit} (at most {limit:g})")
 
 
+def counted(measure, *names):
+    """The measurement, and for a tunnel of ours counters per unit: {"server enters": …, "agent enters": …}."""
+    def wrapped(stage, subject, clock):
+        if subject.kind != "ours":
+            return measure(stage, subject, clock)
+        before = [subject.counters(which) for which in (0, 1)]
+        found = measure(stage, subject, clock)
+        after = [subject.counters(which) for which in (0, 1)]
+        return {**found, **{f"{side} {name}": (after[which][name] - before[which][name]) / max(found["units"], 1e-9)
+                            for which, side in ((0, "server"), (1, "agent")) for name in names}}
+    return wrapped
+
+
 def print_head():
     print(f"\n  {'case':22} {'subject':18} {'per second':>11} {'p50':>9} {'p99':>9} {'CPU/unit':>10} {'busy':>9} {'proxies':>7}"
           f" {'others':>6} {'foreign':>7} {'failed':>6}   CPU ratio to it")
@@ -125,7 +143,7 @@ def print_row(row: dict, first: bool):
         middle, least, most = row["ratio"]["cpu"]
         tail = f"   {middle:.3f}  ({least:.2f}–{most:.2f})"
     p50, p99 = (f"{row[key] / 1e3:.2f} ms" if key in row else "" for key in ("p50_us", "p99_us"))
-    print(f"  {row['case'] if first else '':22} {row['subject']:18} {row['rate']:>11,.1f} {p50:>9} {p99:>9}"
+    print(f"  {row['case'] if first else '':22} {row['subject']:18} {row['rate']:>11,.{2 if row['unit'] == 'GiB' else 0}f} {p50:>9} {p99:>9}"
           f" {cost(row['cpu'], row['unit']):>10} {cost(row['busy'], row['unit']):>9} {row['proxy_core']:>7.0%} {row['load_core']:>6.0%}"
           f" {row['foreign']:>7.0%} {row['failed']:>6}{tail}", flush=True)
 
@@ -133,7 +151,7 @@ def print_row(row: dict, first: bool):
 def perform(scenario, lab: Lab):
     """Runs one scenario; its result, with what it took."""
     began = time.monotonic()
-    print(f"\n  {scenario.TITLE}")
+    print(f"  {scenario.TITLE}")
     print_head()
     scenario.run(lab)
     lab.result.update(title=scenario.TITLE, failed=lab.failed, took_s=round(time.monotonic() - began, 1), io=lab.io,

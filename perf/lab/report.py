@@ -55,6 +55,96 @@ def compare_with_last(results: dict, folder: pathlib.Path):
     print(f"\n  {moved} moved by more than the noise (rounds do not overlap, and medians differ by more than {MOVED:.0%})")
 
 
+# --- the page ---
+
+HEAD = """# Report
+
+Written by `perf/run.sh` from [results/](results/); how to read it: [README.md](README.md). **Ratios are the result**; absolute figures belong to
+this machine. Times are medians of rounds that were measured in turns; in brackets stand the least and the greatest ratio of single rounds. CPU is
+the time of all processes of a subject (server and agent of a tunnel), without load and backend; *busy* is the whole machine's, load and backend
+included.
+"""
+
+
+def scaled(value: float, unit: str) -> str:
+    from lab.lab import cost
+    return cost(value, unit)
+
+
 def write(perf: pathlib.Path):
-    """perf/REPORT.md and its plots from perf/results/*.json."""
-    raise SystemExit("perf: no report yet")
+    """perf/REPORT.md and its plots, from perf/results/*.json and the profiles beside them."""
+    from lab import plot
+    from scenarios import scenarios
+    results = load_all(perf / "results")
+    known = {name: module for name, module in scenarios().items() if name in results}
+    parts = [HEAD, machine(results, known), budgets(results, known), peers_table(results)]
+    for name, scenario in known.items():
+        drawn = plot.draw(scenario, results[name], perf / "results" / f"{name}.svg") if scenario.PLOT else False
+        parts.append(section(name, scenario, results[name], drawn))
+    profiles = perf / "results" / "profiles.md"
+    if profiles.exists():
+        parts.append(profiles.read_text())
+    (perf / "REPORT.md").write_text("\n".join(part.rstrip() + "\n" for part in parts if part))
+    print(f"  Written: {perf / 'REPORT.md'}")
+
+
+def machine(results: dict, known: dict) -> str:
+    """Where and how: once for all, and a line for each scenario, since each may be of another day."""
+    any_ = next(iter(results.values()))
+    same = sorted({f"{r['machine']}, {r['cores']} cores, {r['memory_gib']:g} GiB, Linux {r['kernel']}" for r in results.values()})
+    lines = ["## Machine and runs", "", *[f"* {line}" for line in same], f"* Python {any_['python']}; peers as below", "",
+             "| scenario | Gimlet | when | command | took | foreign | failed |", "|---|---|---|---|---|---|---|"]
+    for name in known:
+        r = results[name]
+        foreign = sum(row["foreign"] for row in r["rows"]) / max(len(r["rows"]), 1)
+        lines.append(f"| [{name}](#{name}) | {r['gimlet']} | {r['date']} | `{r['command']}`: {r['rounds']} × {r['seconds']:g} s"
+                     f" | {r['took_s']:.0f} s | {foreign:.0%} | {r['failed']} |")
+    shortened = [name for name in known if results[name]["quick"] or "all" not in results[name]["command"].split()]
+    if shortened:
+        lines += ["", "Not from one `perf/run.sh all`, but from runs of their own as the table says: " + ", ".join(shortened) + "."]
+    if any(sum(row["foreign"] for row in results[name]["rows"]) / max(len(results[name]["rows"]), 1) > 0.05 for name in known):
+        lines += ["", "*Foreign* is CPU time of processes that are none of ours, in cores: the machine was not ours alone. CPU ratios bear it, rates"
+                  " and latencies suffer from it."]
+    return "\n".join(lines)
+
+
+def budgets(results: dict, known: dict) -> str:
+    lines = ["## Budgets", "", "| scenario | what | figure | at most | |", "|---|---|---|---|---|"]
+    for name in known:
+        for one in results[name]["judgements"]:
+            lines.append(f"| [{name}](#{name}) | {one['what']} | {one['figure']:.3g} {one['unit']} | {one['limit']:.3g}"
+                         f" | {'reached' if one['within'] else '**not reached**'} |")
+    return "\n".join(lines)
+
+
+def peers_table(results: dict) -> str:
+    found = {}
+    for result in results.values():
+        found.update(result["peers"])
+    kinds = {"hop": "one hop", "http": "HTTP tunnel", "tcp": "opaque tunnel"}
+    lines = ["## Peers", "", "| peer | | version | configured |", "|---|---|---|---|"]
+    lines += [f"| {name} | {kinds[peer['kind']]} | {peer['version']} | {peer['advice']} |" for name, peer in found.items()]
+    return "\n".join(lines)
+
+
+def section(name: str, scenario, result: dict, drawn: bool) -> str:
+    columns = getattr(scenario, "COLUMNS", {})
+    lines = [f"## {name}", "", f"**{scenario.TITLE}.** {scenario.ABOUT}", ""]
+    if drawn:
+        lines += [f"![{scenario.TITLE}](results/{name}.svg)", ""]
+    extra = "".join(f" {label} |" for label in columns.values())
+    lines += [f"| case | subject | per second | p50 | p99 |{extra} CPU each | busy each | CPU ratio to it | rate ratio |",
+              "|---|---|--:|--:|--:|" + "--:|" * len(columns) + "--:|--:|--:|--:|"]
+    case = None
+    for row in result["rows"]:
+        p50, p99 = (f"{row[key] / 1e3:.2f} ms" if key in row else "" for key in ("p50_us", "p99_us"))
+        more = "".join(f" {row[key]:,.4g} |" if key in row else " |" for key in columns)
+        ratio = row.get("ratio", {})
+        cpu = "{:.3f} ({:.2f}–{:.2f})".format(*ratio["cpu"]) if ratio.get("cpu") else ""
+        rate = f"{ratio['rate'][0]:.2f}" if ratio.get("rate") else ""
+        rate_decimals = 2 if row["unit"] == "GiB" else 0
+        lines.append(f"| {row['case'] if row['case'] != case else ''} | {row['subject']} | {row['rate']:,.{rate_decimals}f} | {p50} | {p99} |{more}"
+                     f" {scaled(row['cpu'], row['unit'])} | {scaled(row['busy'], row['unit'])} | {cpu} | {rate} |")
+        case = row["case"]
+    lines += [""] + [f"* {note}" for note in result["notes"]]
+    return "\n".join(lines)

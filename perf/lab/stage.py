@@ -3,7 +3,6 @@
 A Stage owns every process that it starts and ends them all in close(). What is measured is a
 Subject: a name, the addresses of the services behind it, and the processes whose time is its cost.
 """
-import json
 import os
 import pathlib
 import shutil
@@ -20,6 +19,10 @@ from lab.gauge import cpu_seconds
 HERE = pathlib.Path(__file__).resolve().parent
 GIB = 1 << 30
 START_SECONDS = 30
+
+
+class Broken(Exception):
+    """A process that is needed does not come up, or has ended: the scenario cannot go on."""
 
 
 class Subject:
@@ -47,8 +50,15 @@ class TunnelSubject(Subject):
 
     def counters(self, which: int) -> dict:
         """/debug/counters of the server (0) or of the agent (1), summed over its rings."""
+        return {name: int(value) for name, value in self._lines(which) if "{" not in name}
+
+    def io(self) -> str:
+        """The back-end that the server runs on."""
+        return next(name.split('"')[1] for name, _ in self._lines(0) if name.startswith("io_backend"))
+
+    def _lines(self, which: int) -> "list[list[str]]":
         with urllib.request.urlopen(f"http://127.0.0.1:{self.counter_ports[which]}/debug/counters", timeout=10) as answer:
-            return parse_counters(answer.read().decode())
+            return [line.split() for line in answer.read().decode().splitlines()]
 
 
 class PlainLegs:
@@ -67,14 +77,6 @@ class PlainLegs:
 
     def target_options(self, stage) -> str:
         return ""
-
-
-def parse_counters(text: str) -> dict:
-    try:
-        found = json.loads(text)
-        return found.get("total", found)
-    except json.JSONDecodeError:
-        return {name: int(value) for name, value in (line.split()[:2] for line in text.splitlines() if line.strip())}
 
 
 def free_ports(count: int) -> "list[int]":
@@ -126,7 +128,7 @@ class Stage:
     def check_alive(self):
         for name, process in self.processes:
             if process.poll() is not None:
-                raise SystemExit(f"perf: {name} ended:\n{self.log(name)}")
+                raise Broken(f"{name} ended:\n{self.log(name)}")
 
     def wait_port(self, port: int):
         deadline = time.monotonic() + START_SECONDS
@@ -136,7 +138,7 @@ class Stage:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     return
             if time.monotonic() > deadline:
-                raise SystemExit(f"perf: nothing listens on port {port}")
+                raise Broken(f"nothing listens on port {port}")
             time.sleep(0.02)
 
     def wait_answer(self, subject: Subject, service: str):
@@ -150,7 +152,7 @@ class Stage:
             if done.stdout == "200":
                 return
             time.sleep(0.1)
-        raise SystemExit(f"perf: {subject.name} does not reach {service}: {url} answers {done.stdout}\n"
+        raise Broken(f"{subject.name} does not reach {service}: {url} answers {done.stdout}\n"
                          + "\n".join(f"{name}: {self.log(name)}" for name, _ in self.processes if not name.startswith("backend")))
 
     def close(self):

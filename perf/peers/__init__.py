@@ -4,6 +4,7 @@ A file that begins with _ is shared by several. An adapter has:
 
   KIND          "hop" (a reverse proxy: one process between client and backend), "http" (a tunnel that
                 understands HTTP) or "tcp" (a tunnel that carries bytes)
+  LARGE         True: a variant of another peer's for large bodies, and measured with those alone. May be left out
   ADVICE        one or two sentences for the report: how it is configured, and whose recommendation that is
   available()   None, or the reason why it cannot be measured here. May install it, pinned, into cache()
   version()     one short line

@@ -16,7 +16,7 @@ import sys
 import urllib.request
 
 from lab.stage import HERE as LAB
-from lab.stage import PlainLegs, Stage, Subject, free_ports
+from lab.stage import Broken, PlainLegs, Stage, Subject, free_ports
 
 HERE = pathlib.Path(__file__).resolve().parent
 SUITE = "TLS_AES_128_GCM_SHA256"
@@ -103,11 +103,11 @@ class TlsStage(Stage):
             for wanted in ("Protocol version: TLSv1.3", f"Ciphersuite: {SUITE}", "Server Temp Key: X25519",
                            "Signature type: ECDSA", "Verification: OK"):
                 if wanted not in done.stdout:
-                    raise SystemExit(f"perf: {subject.name}, client's leg: not {wanted!r}:\n{done.stdout}")
+                    raise Broken(f"{subject.name}, client's leg: not {wanted!r}:\n{done.stdout}")
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=20, context=self.context) as answer:
             text = answer.read().decode()
         if text != f"TLSv1.3 {SUITE}":
-            raise SystemExit(f"perf: {subject.name}, backend's leg: {text!r}, not TLSv1.3 {SUITE}")
+            raise Broken(f"{subject.name}, backend's leg: {text!r}, not TLSv1.3 {SUITE}")
 
 
 @contextlib.contextmanager

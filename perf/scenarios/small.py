@@ -1,5 +1,6 @@
 """Small keep-alive requests, by connections: the budget of CPU per request."""
 from lab.drive import wrk
+from lab.lab import counted
 
 TITLE = "Small requests on kept connections (GET, 12 bytes)"
 ABOUT = """wrk asks for 12 bytes over and over, on 1 to 1,024 kept connections. CPU per request is what the proxies spend: server and
@@ -8,6 +9,7 @@ ORDER = 10
 PLOT = {"x": "connections"}
 CONNECTIONS = (1, 16, 64, 256, 1024)
 BRIEF = (1, 64, 256)
+COUNTED = ("enters", "allocations", "copies_large")  # per request, of each process
 
 
 def case(connections: int) -> str:
@@ -19,9 +21,18 @@ def run(lab):
         ours = stage.tunnel()
         subjects = [ours, *lab.peers(stage)]
         for connections in BRIEF if lab.brief else CONNECTIONS:
-            lab.compare(case(connections), subjects, lambda stage, subject, _, n=connections: wrk(stage, subject, n, lab.seconds),
+            lab.compare(case(connections), subjects,
+                        counted(lambda stage, subject, _, n=connections: wrk(stage, subject, n, lab.seconds), *COUNTED),
                         warm=lambda stage, subject, _, n=connections: wrk(stage, subject, n, 1), stage=stage, x=connections)
+        where = ours.io()
     judge(lab, subjects)
+    for connections in (64, 256):
+        row = lab.row(case(connections), "gimlet")
+        lab.note(f"{row['case']}, on {where}, per request: system calls server {row['server enters']:.2f}, agent {row['agent enters']:.2f};"
+                 f" large copies {row['server copies_large'] + row['agent copies_large']:.4f}; allocations"
+                 f" {row['server allocations'] + row['agent allocations']:.4f}, where each round's new connections are"
+                 f" {connections * lab.rounds / row['units']:.4f}")
+
 
 
 def judge(lab, subjects):

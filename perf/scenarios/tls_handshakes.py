@@ -4,6 +4,7 @@ import pathlib
 import sys
 
 from lab.drive import load
+from lab.stage import Broken
 from scenarios._tls import tls_stage
 
 TITLE = "A new TLS connection for every small request"
@@ -19,7 +20,7 @@ def handshakes(stage, subject, kind: str, seconds: float) -> dict:
     url, headers = subject.request("web", "/small")
     done = load(stage, [sys.executable, CALLER, kind, url, CALLERS, seconds, headers["Authorization"]])
     if done.returncode != 0:
-        raise SystemExit(f"perf: {CALLER.name} failed: {done.stdout}{done.stderr}")
+        raise Broken(f"{CALLER.name} failed: {done.stdout}{done.stderr}")
     found = json.loads(done.stdout)
     if error := found.pop("error"):
         print(f"  {subject.name}, {kind} handshakes: {error}", file=sys.stderr)

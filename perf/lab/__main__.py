@@ -21,7 +21,7 @@ import peers
 
 PERF = pathlib.Path(__file__).resolve().parent.parent
 GROUPS = {"all": lambda name: True, "tls": lambda name: name.startswith("tls-")}
-SMOKE = ("small", "bulk")
+SMOKE = ("small", "bulk", "instructions")
 SMOKE_PEERS = ("nginx", "nginx-64k")
 
 

@@ -79,6 +79,8 @@ class Lab:
                 found = measure(stage, subject, clock)
                 runs[subject.name].append({**found, **clock.stop()})
         first = subjects[0].name
+        if not self.result["rows"]:
+            print_head()
         for subject in subjects:
             row = {"case": case, "unit": unit, "subject": subject.name, "kind": subject.kind, **summary(runs[subject.name])}
             if "x" in options:
@@ -111,7 +113,7 @@ class Lab:
             return
         good = figure <= limit
         self.result["judgements"].append({"what": what, "figure": round(figure, 4), "limit": limit, "unit": unit, "within": good})
-        print(f"  {'reached' if good else 'NOT REACHED'}: {what}: {figure:.3g} {unit} (at most {limit:g})")
+        print(f"  {'reached' if good else 'NOT REACHED'}: {what}: {figure:.4g} {unit} (at most {limit:g})")
 
 
 def counted(measure, *names):
@@ -152,7 +154,6 @@ def perform(scenario, lab: Lab):
     """Runs one scenario; its result, with what it took."""
     began = time.monotonic()
     print(f"  {scenario.TITLE}")
-    print_head()
     scenario.run(lab)
     lab.result.update(title=scenario.TITLE, failed=lab.failed, took_s=round(time.monotonic() - began, 1), io=lab.io,
                       seconds=lab.seconds, rounds=lab.rounds)

@@ -7,8 +7,9 @@ import subprocess
 import sys
 import time
 
-# A ratio has moved when it is that far from the report's and the rounds of the two do not overlap.
-MOVED = 0.03
+# A ratio has moved when it is that far from the report's and the rounds of the two do not overlap: two runs of the same
+# program on a quiet machine differ by 2 %. Instructions have no noise to speak of (hashes are keyed anew at each start).
+MOVED, MOVED_INSTRUCTIONS = 0.03, 0.01
 
 
 def environment(program: str, given) -> dict:
@@ -19,7 +20,8 @@ def environment(program: str, given) -> dict:
         memory = int(file.readline().split()[1])
     tree = pathlib.Path(__file__).resolve().parent
     commit = subprocess.run(["git", "-C", tree, "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return {"gimlet": commit.stdout.strip() or "unknown", "program_bytes": os.path.getsize(program),
+    given_by = " (tree; program given)" if os.environ.get("GIMLET_BIN") else ""
+    return {"gimlet": (commit.stdout.strip() or "unknown") + given_by, "program_bytes": os.path.getsize(program),
             "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), "machine": model, "cores": len(os.sched_getaffinity(0)),
             "memory_gib": round(memory / (1 << 20), 1), "kernel": platform.release(), "python": platform.python_version(),
             "load_average": os.getloadavg()[0], "command": "perf/run.sh " + " ".join(sys.argv[2:]), "quick": given.quick}
@@ -39,20 +41,33 @@ def load_all(folder: pathlib.Path) -> dict:
 def compare_with_last(results: dict, folder: pathlib.Path):
     """Prints the ratios of this run beside the committed report's, and which have moved."""
     last, moved = load_all(folder), 0
-    print("\n  Against the last report\n")
-    print(f"  {'':8} {'case':22} {'subject':18} {'report':>7} {'now':>7}")
+    print("\n  Against the last report: CPU ratios, and instructions per request\n")
+    print(f"  {'':12} {'case':22} {'beside':18} {'report':>8} {'now':>8}")
     for name, result in results.items():
-        before = {(row["case"], row["subject"]): row["ratio"]["cpu"] for row in last.get(name, {}).get("rows", []) if "ratio" in row}
-        for row in result["rows"]:
-            old, new = before.get((row["case"], row["subject"])), row.get("ratio", {}).get("cpu")
-            if old is None or new is None:
-                continue
+        if name not in last:
+            continue
+        for case, subject, old, new, far in [*ratios_of(last[name], result), *functions_of(last[name], result)]:
             apart = new[1] > old[2] or old[1] > new[2]
-            beyond = apart and abs(new[0] / old[0] - 1) > MOVED
+            beyond = apart and abs(new[0] / old[0] - 1) > far
             moved += beyond
             word = "" if not beyond else "   better" if new[0] < old[0] else "   WORSE"
-            print(f"  {name:8} {row['case']:22} {row['subject']:18} {old[0]:>7.3f} {new[0]:>7.3f}{word}")
-    print(f"\n  {moved} moved by more than the noise (rounds do not overlap, and medians differ by more than {MOVED:.0%})")
+            print(f"  {name:12} {case:22} {subject:18} {old[0]:>8,.5g} {new[0]:>8,.5g}{word}")
+    print(f"\n  {moved} moved by more than the noise (rounds do not overlap, and medians differ by more than {MOVED:.0%};"
+          f" instructions: {MOVED_INSTRUCTIONS:.0%})")
+
+
+def ratios_of(last: dict, now: dict):
+    before = {(row["case"], row["subject"]): row["ratio"]["cpu"] for row in last["rows"] if row.get("ratio", {}).get("cpu")}
+    for row in now["rows"]:
+        key, new = (row["case"], row["subject"]), row.get("ratio", {}).get("cpu")
+        if new and key in before:
+            yield *key, before[key], new, MOVED
+
+
+def functions_of(last: dict, now: dict):
+    for which, found in now.get("functions", {}).items():
+        old, new = last["functions"][which]["total"], found["total"]
+        yield which, "", [old] * 3, [new] * 3, MOVED_INSTRUCTIONS
 
 
 # --- the page ---
@@ -72,18 +87,20 @@ def scaled(value: float, unit: str) -> str:
 
 
 def write(perf: pathlib.Path):
-    """perf/REPORT.md and its plots, from perf/results/*.json and the profiles beside them."""
+    """perf/REPORT.md and its plots, from perf/results/*.json."""
     from lab import plot
     from scenarios import scenarios
     results = load_all(perf / "results")
+    if not results:
+        raise SystemExit("perf: nothing in perf/results/: perf/run.sh all")
     known = {name: module for name, module in scenarios().items() if name in results}
     parts = [HEAD, machine(results, known), budgets(results, known), peers_table(results)]
     for name, scenario in known.items():
         drawn = plot.draw(scenario, results[name], perf / "results" / f"{name}.svg") if scenario.PLOT else False
-        parts.append(section(name, scenario, results[name], drawn))
-    profiles = perf / "results" / "profiles.md"
-    if profiles.exists():
-        parts.append(profiles.read_text())
+        if hasattr(scenario, "render"):
+            parts.append(f"## {name}\n\n**{scenario.TITLE}.** {scenario.ABOUT}\n\n" + scenario.render(results[name], results.get(f"{name}-before")))
+        else:
+            parts.append(section(name, scenario, results[name], drawn))
     (perf / "REPORT.md").write_text("\n".join(part.rstrip() + "\n" for part in parts if part))
     print(f"  Written: {perf / 'REPORT.md'}")
 
@@ -112,7 +129,7 @@ def budgets(results: dict, known: dict) -> str:
     lines = ["## Budgets", "", "| scenario | what | figure | at most | |", "|---|---|---|---|---|"]
     for name in known:
         for one in results[name]["judgements"]:
-            lines.append(f"| [{name}](#{name}) | {one['what']} | {one['figure']:.3g} {one['unit']} | {one['limit']:.3g}"
+            lines.append(f"| [{name}](#{name}) | {one['what']} | {one['figure']:.4g} {one['unit']} | {one['limit']:.4g}"
                          f" | {'reached' if one['within'] else '**not reached**'} |")
     return "\n".join(lines)
 

@@ -225,10 +225,11 @@ class Stage:
     def tunnel(self, name: str = "gimlet", server=(), agent=(), **options) -> TunnelSubject:
         """gimlet server and gimlet agent, with every service of the stage.
 
-        server, agent: further arguments. Options: io, rings (1), core (the proxies'; None: all), legs (PlainLegs).
+        server, agent: further arguments. Options: io, rings (1), core (the proxies'; None: all), legs (PlainLegs),
+        under ({"server" or "agent": words to run it under}).
         """
         io, rings, core = options.get("io", self.io), options.get("rings", 1), options.get("core", self.proxy_core)
-        legs = options.get("legs") or PlainLegs()
+        legs, under = options.get("legs") or PlainLegs(), options.get("under", {})
         port, *counter_ports = free_ports(3)
         runtime = ["--rings", rings, "--io", io, "--log-level", "WARN", "--max-concurrent-requests", "0"]
         headers, words = self.client_headers(), []
@@ -238,12 +239,12 @@ class Stage:
                 file.write_text(self.token("agent", "--subject", f"perf-{service}", "--service", service))
             words += ["--service", f"{service}={legs.target(self, service)},token-file={file}{legs.target_options(self)}"]
         one = self.start(f"{name}-server",
-                         [self.program, "server", "--listen-address", "127.0.0.1", *legs.listen(self, port),
+                         [*under.get("server", ()), self.program, "server", "--listen-address", "127.0.0.1", *legs.listen(self, port),
                           "--metrics-port", counter_ports[0], "--token-public-key-file", self.dir / "gimlet.pub",
                           *runtime, *server], core)
         self.wait_port(port)
-        two = self.start(f"{name}-agent", [self.program, "agent", *legs.dial(self, port), "--metrics-port", counter_ports[1],
-                                           *words, *runtime, *agent], core)
+        two = self.start(f"{name}-agent", [*under.get("agent", ()), self.program, "agent", *legs.dial(self, port),
+                                           "--metrics-port", counter_ports[1], *words, *runtime, *agent], core)
         subject = TunnelSubject(name, [one.pid, two.pid], {service: (f"{legs.SCHEME}://127.0.0.1:{port}/services/{service}", headers)
                                                            for service in self.services}, counter_ports)
         for service in self.services:

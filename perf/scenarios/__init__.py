@@ -7,6 +7,9 @@ A file that begins with _ is shared by several. A scenario has:
   ORDER      its place in the report, a number
   PLOT       None, or how its rows are drawn: {"x": label}: lines over the rows' x, costs per unit;
              {"bars": True}: a group of bars for each case
+  COLUMNS    {key of a measurement: label}: columns of their own in the report. May be left out
+  render(result, before)
+             Markdown instead of the table of rows; `before` is results/NAME-before.json, or None. May be left out
   run(lab)   measures: see lab.lab.Lab
 """
 import importlib

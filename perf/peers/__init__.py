@@ -6,7 +6,8 @@ A file that begins with _ is shared by several. An adapter has:
                 understands HTTP) or "tcp" (a tunnel that carries bytes)
   LARGE         True: a variant of another peer's for large bodies, and measured with those alone. May be left out
   ADVICE        one or two sentences for the report: how it is configured, and whose recommendation that is
-  available()   None, or the reason why it cannot be measured here. May install it, pinned, into cache()
+  available()   None, or the reason why it cannot be measured here. May install it, pinned, into cache(); _tools.py says
+                where else a program is looked for
   version()     one short line
   start(stage, name)
                 starts its processes with stage.start(…, stage.proxy_core), for every service in stage.services

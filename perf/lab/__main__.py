@@ -89,7 +89,7 @@ def run(program: str, given, names: "list[str]") -> int:
             results[name] = {"scenario": name, **about, **perform(scenarios()[name], lab)}
         except Broken as broken:  # the others may still be measured
             print(f"  {name} broke off: {broken}", file=sys.stderr)
-            failed += 1
+            failed += lab.failed + 1
             continue
         failed += lab.failed
         report.save(results[name], folder / (f"smoke-{name}.json" if given.smoke else f"{name}.json"))

@@ -1,13 +1,12 @@
 """A new connection for each small request."""
 from lab.drive import wrk
-from scenarios.small import case
+from scenarios.small import CONNECTIONS, case
 
 TITLE = "A new connection for each small request"
 ABOUT = """wrk sends `Connection: close` and connects anew for each request, with so many under way at once. Through an opaque tunnel each is a
 new connection to the backend, too."""
 ORDER = 30
 PLOT = {"x": "connections at once"}
-CONNECTIONS = (1, 64, 256)
 
 
 def run(lab):

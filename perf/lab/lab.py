@@ -115,6 +115,15 @@ class Lab:
         self.result["judgements"].append({"what": what, "figure": round(figure, 4), "limit": limit, "unit": unit, "within": good})
         print(f"  {'reached' if good else 'NOT REACHED'}: {what}: {figure:.4g} {unit} (at most {limit:g})")
 
+    def judge_rates(self):
+        """In each case, nothing gets more through another tunnel than through ours."""
+        for case in dict.fromkeys(row["case"] for row in self.result["rows"]):
+            found = [(1 / row["ratio"]["rate"][0], row["subject"]) for row in self.result["rows"]
+                     if row["case"] == case and row["kind"] in ("http", "tcp")]
+            if found:
+                best, name = max(found)
+                self.judge(f"{case}: rate of the fastest other tunnel ({name}), in ours", best, 1)
+
 
 def counted(measure, *names):
     """The measurement, and for a tunnel of ours counters per unit: {"server enters": …, "agent enters": …}."""

@@ -23,3 +23,4 @@ def measure(lab, at_once: int, rounds: int):
         limit = LIMITS.get(row["subject"], 1 if row["kind"] in ("http", "tcp") else None)
         if limit:
             lab.judge(f"{row['case']}: CPU per GiB, in {row['subject']}'s", row["ratio"]["cpu"][0], limit)
+    lab.judge_rates()

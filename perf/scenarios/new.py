@@ -16,3 +16,4 @@ def run(lab):
             lab.compare(case(connections), subjects,
                         lambda stage, subject, _, n=connections: wrk(stage, subject, n, lab.seconds, "new"),
                         warm=lambda stage, subject, _, n=connections: wrk(stage, subject, n, 1, "new"), stage=stage, x=connections)
+    lab.judge_rates()

@@ -44,5 +44,4 @@ def judge(lab, subjects):
             found = [lab.ratio(name, subject.name) for subject in subjects if subject.kind == kind]
             lab.judge(f"{name}: CPU per request, {words}", max(found, default=None), limit)
     lab.judge("1 connection: p50, in nginx hops", lab.ratio(case(1), "nginx", "p50_us"), 2.2)
-    for row in [row for row in lab.result["rows"] if row["kind"] in ("http", "tcp")]:
-        lab.judge(f"{row['case']}: requests/s of {row['subject']}, in ours", 1 / row["ratio"]["rate"][0], 1)
+    lab.judge_rates()

@@ -160,7 +160,7 @@ run_suites() {
         counted "docs" /usr/bin/python3 tests/docs/check.py --self-test build/gimlet
     fi
     if wanted unit || wanted sim || wanted e2e; then
-        check "build asan" build $asan -Dtests=true -Db_sanitize=address,undefined -Db_lto=false
+        check "build asan" build $asan -Dtests=true -Dperf=true -Db_sanitize=address,undefined -Db_lto=false
     fi
     if wanted unit; then
         meson_tests "unit (asan)" $asan

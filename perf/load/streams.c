@@ -63,8 +63,10 @@ static void finish(struct stream *stream)
 static void fail(struct stream *stream, const char *why)
 {
     if (run.failed++ == 0) {
-        fprintf(stderr, "a stream failed: %s; HTTP status %u\n", why,
-                gm_reader_status(&stream->caller.reader));
+        const char *reason = gm_reader_field(&stream->caller.reader, "X-Gimlet-Error");
+        fprintf(stderr, "a stream failed: %s; HTTP status %u %.*s\n", why,
+                gm_reader_status(&stream->caller.reader), reason ? (int)strcspn(reason, "\r") : 0,
+                reason ? reason : "");
     }
     run.lost += given.events - stream->next;
     finish(stream);
@@ -165,7 +167,7 @@ static void take_event(struct stream *stream)
         if (news == GM_CALLER_NOTHING) {
             return;
         }
-        if (news == GM_CALLER_BODY) {
+        if (news == GM_CALLER_BODY && gm_reader_status(&stream->caller.reader) == 200) {
             take_body(stream, body, gm_load_now());
         } else if (news == GM_CALLER_ANSWER) {
             take_answer(stream);

@@ -420,7 +420,7 @@ static void answer_grow(struct gm_serve *serve)
     if (serve->unpulled <= serve->answer_reserved / 2 ||
         serve->answer_reserved >= GM_SERVE_ANSWER_MAX)
         return;
-    if (gm_ring_reserve(serve->ctx->ring, serve->answer_reserved))
+    if (gm_ring_reserve_more(serve->ctx->ring, serve->answer_reserved))
         serve->answer_reserved *= 2;
 }
 

@@ -67,5 +67,5 @@ struct gm_buf *gm_link_mux_gather(struct gm_mux *mux, size_t bytes)
 
 bool gm_link_mux_reserve(struct gm_mux *mux, uint32_t bytes)
 {
-    return gm_ring_reserve(gm_conn_ring(&gm_link_of(mux)->conn), bytes);
+    return gm_ring_reserve_more(gm_conn_ring(&gm_link_of(mux)->conn), bytes);
 }

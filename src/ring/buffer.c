@@ -254,6 +254,12 @@ bool gm_ring_reserve(struct gm_ring *ring, size_t bytes)
     return true;
 }
 
+bool gm_ring_reserve_more(struct gm_ring *ring, size_t bytes)
+{
+    size_t left = gm_ring_reservable(ring), kept = gm_ring_reserve_total(ring) / 2u;
+    return left >= kept && bytes <= left - kept && gm_ring_reserve(ring, bytes);
+}
+
 void gm_ring_unreserve(struct gm_ring *ring, size_t bytes)
 {
     GM_ASSERT(bytes <= ring->store.reserved);

@@ -179,6 +179,9 @@ struct gm_seg_pool *gm_ring_segs(struct gm_ring *ring);
  * store in whole blocks. True and counted, or false and nothing changed. What has been reserved can
  * always be evacuated into blocks: that is what makes the promise good. */
 bool gm_ring_reserve(struct gm_ring *ring, size_t bytes) GM_WARN_UNUSED;
+/* The same for more of what has some: only out of the first half of the budget. The other half is for
+ * those who begin, however much the ones who are here could use. */
+bool gm_ring_reserve_more(struct gm_ring *ring, size_t bytes) GM_WARN_UNUSED;
 void gm_ring_unreserve(struct gm_ring *ring, size_t bytes);
 /* What can still be reserved, and the whole. */
 size_t gm_ring_reservable(const struct gm_ring *ring);

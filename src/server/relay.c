@@ -328,7 +328,7 @@ void gm_exchange_on_message(void *context, const struct gm_port_message *message
 static bool relay_reserve(void *arg, uint32_t bytes)
 {
     struct gm_exchange *exchange = arg;
-    return gm_ring_reserve(exchange->ctx->ring, bytes);
+    return gm_ring_reserve_more(exchange->ctx->ring, bytes);
 }
 
 /* What the connection still holds counts as not drained, its framing bytes too: a grant is late by

@@ -65,6 +65,21 @@ static void do_reserve(struct gm_ring *ring, void *arg)
     cr_assert_eq(gm_ring_reservable(ring), total);
 }
 
+/* Those who want more get the first half, those who begin all that is left. */
+static void do_reserve_more(struct gm_ring *ring, void *arg)
+{
+    size_t total = gm_ring_reserve_total(ring), first = total - total / 2u;
+    (void)arg;
+    cr_assert(gm_ring_reserve_more(ring, first - 10));
+    cr_assert_not(gm_ring_reserve_more(ring, 11));
+    cr_assert_not(gm_ring_reserve_more(ring, SIZE_MAX));
+    cr_assert(gm_ring_reserve_more(ring, 10));
+    cr_assert_not(gm_ring_reserve_more(ring, 1));
+    cr_assert(gm_ring_reserve(ring, total / 2u));
+    cr_assert_not(gm_ring_reserve_more(ring, 1));
+    gm_ring_unreserve(ring, total);
+}
+
 /* What has been reserved can be evacuated: many chains of odd slices, as many bytes as can be
  * reserved. */
 enum { CHAINS = 64 };
@@ -222,6 +237,7 @@ Test(buffer, blocks)
 Test(buffer, reservations)
 {
     run_on_ring(do_reserve);
+    run_on_ring(do_reserve_more);
 }
 Test(buffer, what_is_reserved_can_be_evacuated)
 {

@@ -19,7 +19,8 @@ def run(lab):
     count = WANTED if limit == resource.RLIM_INFINITY else min(WANTED, limit - SPARE - FIRST)
     count = count // 10 if lab.seconds <= 1 else count
     if count < WANTED:
-        lab.note(f"{count:,} connections instead of {WANTED:,}: a process may hold {limit:,} descriptors here (ulimit -Hn), or the run is a quick one")
+        lab.note(f"{count:,} connections instead of {WANTED:,}: a process may hold {limit:,} descriptors here (ulimit -Hn)"
+                 + (", and the run is a quick one" if lab.seconds <= 1 else ""))
     for io in ("uring", "epoll") if lab.io == "auto" else (lab.io,):
         with lab.stage(web=False) as stage:
             generators = Generators(stage)

@@ -1,4 +1,6 @@
 """Slow readers beside fast ones: what the fast ones feel of them."""
+import time
+
 from lab.stage import Subject
 from scenarios._load import Generators
 
@@ -10,6 +12,7 @@ bytes have come and their windows are full before anything is measured, and each
 ORDER = 54
 PLOT = None
 STALLED, FAST, PACE, LIMIT = 100, 64, 2000, 1.2
+SETTLE_S = 4  # what the kernel takes for each of them goes on growing for seconds
 
 
 def run(lab):
@@ -32,6 +35,7 @@ def compare(lab, generators, subject):
                 return generators.measure(argv, clock)
             with generators.hold(subject, "model", "/flood?bytes=100000000", stalled=True) as tell:
                 tell(f"open {STALLED}")
+                time.sleep(SETTLE_S)
                 found = generators.measure(argv, clock)
                 found["failed"] += tell("ask 1")["failed"]
             return found

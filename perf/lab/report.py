@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 
+from scenarios import scenarios
+
 # A ratio has moved when it is that far from the report's and the rounds of the two do not overlap: two runs of the same
 # program on a quiet machine differ by 2 %. Instructions have no noise to speak of (hashes are keyed anew at each start).
 MOVED, MOVED_INSTRUCTIONS = 0.03, 0.01
@@ -89,7 +91,6 @@ def scaled(value: float, unit: str) -> str:
 def write(perf: pathlib.Path):
     """perf/REPORT.md and its plots, from perf/results/*.json."""
     from lab import plot
-    from scenarios import scenarios
     results = load_all(perf / "results")
     if not results:
         raise SystemExit("perf: nothing in perf/results/: perf/run.sh all")
@@ -119,6 +120,9 @@ def machine(results: dict, known: dict) -> str:
     shortened = [name for name in known if results[name]["quick"] or "all" not in results[name]["command"].split()]
     if shortened:
         lines += ["", "Not from one `perf/run.sh all`, but from runs of their own as the table says: " + ", ".join(shortened) + "."]
+    absent = [name for name in scenarios() if name not in results]
+    if absent:
+        lines += ["", "Not in this report, since nobody has run them with `--keep` yet: " + ", ".join(absent) + "."]
     if any(sum(row["foreign"] for row in results[name]["rows"]) / max(len(results[name]["rows"]), 1) > 0.05 for name in known):
         lines += ["", "*Foreign* is CPU time of processes that are none of ours, in cores: the machine was not ours alone. CPU ratios bear it, rates"
                   " and latencies suffer from it."]

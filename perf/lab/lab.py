@@ -116,10 +116,10 @@ class Lab:
         print(f"  {'reached' if good else 'NOT REACHED'}: {what}: {figure:.4g} {unit} (at most {limit:g})")
 
     def judge_rates(self):
-        """In each case, nothing gets more through another tunnel than through ours."""
+        """In each case, nothing gets more through another tunnel than through ours. Who got nothing through has no ratio."""
         for case in dict.fromkeys(row["case"] for row in self.result["rows"]):
             found = [(1 / row["ratio"]["rate"][0], row["subject"]) for row in self.result["rows"]
-                     if row["case"] == case and row["kind"] in ("http", "tcp")]
+                     if row["case"] == case and row["kind"] in ("http", "tcp") and "rate" in row.get("ratio", {})]
             if found:
                 best, name = max(found)
                 self.judge(f"{case}: rate of the fastest other tunnel ({name}), in ours", best, 1)

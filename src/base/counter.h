@@ -27,6 +27,7 @@
     X(MAIL_RECEIVED, mail_received, COUNTER, "Messages taken out of the own mailbox")              \
     X(CROSSINGS, crossings, COUNTER, "Requests served over a link of another ring")                \
     X(ACCEPTS, accepts, COUNTER, "Connections accepted")                                           \
+    X(PROXY_REFUSED, proxy_refused, COUNTER, "Connections refused for their PROXY header")         \
     X(CONNECTS, connects, COUNTER, "Connections dialled")                                          \
     X(CLOSES, closes, COUNTER, "Connections closed")                                               \
     X(TLS_HANDSHAKES, tls_handshakes, COUNTER, "TLS handshakes completed")                         \
@@ -36,6 +37,8 @@
     X(RECV_BYTES, recv_bytes, COUNTER, "Bytes received")                                           \
     X(RECV_COMPLETIONS, recv_completions, COUNTER, "Receive completions")                          \
     X(RECV_STARVED, recv_starved, COUNTER, "Receives that found no free buffer")                   \
+    X(CQ_OVERFLOWS, cq_overflows, COUNTER,                                                         \
+      "Turns that found io_uring's completion queue overflowed")                                   \
     X(SEND_BYTES, send_bytes, COUNTER, "Bytes sent")                                               \
     X(SEND_CALLS, send_calls, COUNTER, "Gathered sends")                                           \
     X(COPIES_SMALL, copies_small, COUNTER, "Payload copies below the cork threshold")              \
@@ -50,6 +53,10 @@
     X(FRAMES_SENT, frames_sent, COUNTER, "Link frames sent")                                       \
     X(FRAMES_RECEIVED, frames_received, COUNTER, "Link frames received")                           \
     X(MESSAGES_SENT, messages_sent, COUNTER, "WebSocket messages sent on links")                   \
+    X(DATA_CONTENDED, data_contended, COUNTER, "Streams' turns on links that others waited for")   \
+    X(DATA_OVERRUN_BYTES, data_overrun_bytes, COUNTER,                                             \
+      "DATA queued ahead of a waiting stream beyond a quantum of each other one")                  \
+    X(LINK_OVERRUN_BYTES, link_overrun_bytes, COUNTER, "Bytes queued on a link beyond its bound")  \
     X(CREDITS_SENT, credits_sent, COUNTER, "Credit frames sent")                                   \
     X(CREDITS_RECEIVED, credits_received, COUNTER, "Credit frames received")                       \
     X(STREAMS_OPENED, streams_opened, COUNTER, "Streams opened")                                   \

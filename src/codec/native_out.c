@@ -240,7 +240,7 @@ static enum turn pull_data(struct pull *pull, struct gm_stream *stream)
         stream->data_bytes == 0 && stream->trailer_bytes == 0 && stream->out == GM_DIR_ENDING;
     gm_frame_put_header(header, GM_FRAME_DATA, end ? GM_FRAME_FLAG_END_STREAM : 0, (uint16_t)len,
                         stream->id);
-    gm_sched_spend(&stream->sched, len);
+    gm_sched_spend(&mux->sched, &stream->sched, len);
     stream->send_credit -= len;
     mux->stats.frames_out++;
     mux->stats.data_bytes_out += len;

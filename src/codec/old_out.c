@@ -381,7 +381,7 @@ static void uploading(struct gm_stream *stream)
 static void sent_data(struct gm_stream *stream, uint32_t len)
 {
     struct gm_mux *mux = stream->mux;
-    gm_sched_spend(&stream->sched, len);
+    gm_sched_spend(&mux->sched, &stream->sched, len);
     mux->stats.data_bytes_out += len;
     if (stream->data_bytes + stream->trailer_bytes == 0) {
         gm_sched_remove(&mux->sched, &stream->sched);

@@ -16,6 +16,9 @@
 #include "ws/mask.h"
 
 #define UPGRADE_REQUEST_MAX (11u * 1024u)
+/* What a stream that becomes ready finds ahead of it at most: a queue that had room for a byte, the
+ * last message that went into it (GM_LINK_QUEUE_BYTES, or one head), and what TLS adds. */
+#define LINK_QUEUED_MAX (2u * GM_LINK_QUEUE_BYTES + GM_BLOCK_SMALL_BYTES * 2u)
 
 static const struct gm_conn_ops link_conn_ops;
 static void link_tick(struct gm_timer *timer);
@@ -208,7 +211,7 @@ static void link_count(struct gm_link *link)
     const struct {
         uint64_t value;
         enum gm_counter counter;
-    } rows[8] = {
+    } rows[GM_LINK_COUNTED] = {
         {stats->frames_out, GM_COUNTER_FRAMES_SENT},
         {stats->frames_in, GM_COUNTER_FRAMES_RECEIVED},
         {stats->credits_out, GM_COUNTER_CREDITS_SENT},
@@ -217,8 +220,10 @@ static void link_count(struct gm_link *link)
         {stats->streams_closed, GM_COUNTER_STREAMS_ENDED},
         {stats->resets_in + stats->resets_out, GM_COUNTER_STREAMS_RESET},
         {stats->late_frames, GM_COUNTER_LATE_FRAMES},
+        {link->mux.sched.contended, GM_COUNTER_DATA_CONTENDED},
+        {link->mux.sched.overrun, GM_COUNTER_DATA_OVERRUN_BYTES},
     };
-    for (unsigned i = 0; i < 8; i++) {
+    for (unsigned i = 0; i < GM_LINK_COUNTED; i++) {
         if (rows[i].value == link->mux_seen[i])
             continue;
         gm_counter_add(rows[i].counter, rows[i].value - link->mux_seen[i]);
@@ -383,6 +388,8 @@ static void link_flush(struct gm_conn *conn)
     }
     if (!gm_mux_ready(&link->mux))
         gm_ring_unhold(&link->holder);
+    if (GM_UNLIKELY(link->old == NULL && gm_conn_queued(conn) > LINK_QUEUED_MAX))
+        gm_counter_add(GM_COUNTER_LINK_OVERRUN_BYTES, gm_conn_queued(conn) - LINK_QUEUED_MAX);
     link_count(link);
     link_finish_drain(link);
 }

@@ -68,6 +68,9 @@ struct gm_link_config {
 struct link_proxy;
 struct link_old;
 
+/* Statistics of its mux that become counters. */
+#define GM_LINK_COUNTED 10u
+
 struct gm_link {
     struct gm_conn conn;
     struct gm_ws_reader ws;
@@ -94,9 +97,9 @@ struct gm_link {
     bool silent, draining, drain_acked;
     bool duplicate; /* agent: the 0.0.x server hello.server_id has a link of this token */
     uint32_t request_limit;
-    bool zero_mask;       /* agent: our messages need no mask, both ends having said so */
-    const char *stuck;    /* it failed before its owner could be told: the timer tells */
-    uint64_t mux_seen[8]; /* statistics already counted */
+    bool zero_mask;    /* agent: our messages need no mask, both ends having said so */
+    const char *stuck; /* it failed before its owner could be told: the timer tells */
+    uint64_t mux_seen[GM_LINK_COUNTED]; /* statistics already counted */
 };
 
 /* Server: takes the descriptor of a checked upgrade request, and the session of a connection over

@@ -160,7 +160,6 @@ struct gm_ring {
     pthread_t thread;
     int32_t pin_cpu; /* -1: not pinned */
     struct gm_mail stop_mail;
-    uint64_t overflows; /* turns in which the kernel's completion queue had overflowed */
 
     /* Written by other threads: on lines of their own. */
     struct gm_mailbox mailbox __attribute__((aligned(64)));

@@ -611,7 +611,7 @@ static void deliver(struct uring *u)
     unsigned head, count = 0;
     struct io_uring_cqe *cqe;
     if (GM_UNLIKELY((IO_URING_READ_ONCE(*u->uring.sq.kflags) & IORING_SQ_CQ_OVERFLOW) != 0))
-        u->ring->overflows++;
+        gm_counter_add(GM_COUNTER_CQ_OVERFLOWS, 1);
     io_uring_for_each_cqe(&u->uring, head, cqe)
     {
         struct io_uring_cqe copy = {

@@ -281,6 +281,7 @@ static void client_refuse_proxy(struct gm_client *client, const char *problem)
 {
     char from[INET6_ADDRSTRLEN];
     (void)gm_peer_text(&client->peer, from);
+    gm_counter_add(GM_COUNTER_PROXY_REFUSED, 1);
     gm_log_warn("connection closed: --proxy-protocol is on", GM_STR("problem", problem),
                 GM_STR("from", from));
     client_abort(client, false);

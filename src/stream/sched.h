@@ -4,7 +4,11 @@
  * whole frames; what it cannot spend it keeps for the next round, and an emptied stream keeps
  * nothing. So two busy streams never differ by more than a quantum and a frame, and a stream that
  * becomes ready waits for one quantum of each other stream at most. Control frames and heads pass
- * before all of it; they are not scheduled here. */
+ * before all of it; they are not scheduled here.
+ *
+ * The promise is watched from outside the turns' own arithmetic: when a node begins to wait, what
+ * those ahead of it may still send is written down; when its turn comes, all that was sent since is
+ * held against that, and an excess is counted. */
 #ifndef GM_STREAM_SCHED_H
 #define GM_STREAM_SCHED_H
 
@@ -20,6 +24,7 @@
 
 struct gm_sched_node {
     struct gm_list node;
+    uint64_t due;     /* of sched->sent: its turn must have come by then */
     uint32_t deficit; /* bytes it may still send in this turn */
     bool served;      /* this turn's quantum has been added */
 };
@@ -27,6 +32,10 @@ struct gm_sched_node {
 struct gm_sched {
     struct gm_list ready; /* first: whose turn it is */
     uint32_t ready_count;
+    uint64_t sent;      /* bytes of all nodes */
+    uint64_t saved;     /* sum of the ready nodes' deficits */
+    uint64_t contended; /* turns that began while others waited */
+    uint64_t overrun;   /* bytes sent ahead of a waiting node beyond what was due: 0, or a bug */
 };
 
 void gm_sched_init(struct gm_sched *sched);
@@ -44,7 +53,7 @@ void gm_sched_remove(struct gm_sched *sched, struct gm_sched_node *node);
  * node until gm_sched_rotate or _remove. */
 struct gm_sched_node *gm_sched_current(struct gm_sched *sched);
 /* The current node has sent `bytes` (<= its deficit). */
-void gm_sched_spend(struct gm_sched_node *node, uint32_t bytes);
+void gm_sched_spend(struct gm_sched *sched, struct gm_sched_node *node, uint32_t bytes);
 /* The current node can send nothing more in this turn: the next one's turn. It keeps its deficit.
  */
 void gm_sched_rotate(struct gm_sched *sched);

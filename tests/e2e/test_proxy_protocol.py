@@ -201,6 +201,7 @@ def test_a_body_behind_it_is_whole(behind):
     (v2("203.0.113.7", bytes(536 - 27)), "too long"),
 ], ids=["http", "tls", "short", "bare-lf", "long-v1", "command", "addresses", "long-v2"])
 def test_anything_else_is_closed_without_an_answer(behind, start, problem):
+    refused = behind.server.counter("proxy_refused")
     with direct(behind) as wire:
         wire.send(start)
         try:
@@ -209,6 +210,7 @@ def test_anything_else_is_closed_without_an_answer(behind, start, problem):
             pass  # it had not read all that we sent
     line, = behind.server.wait_log(CLOSED)
     assert problem in line["problem"] and line["from"] == "127.0.0.1" and line["level"] == "warn"
+    assert behind.server.counter("proxy_refused") == refused + 1
     assert not behind.backend.seen
 
 

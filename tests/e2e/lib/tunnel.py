@@ -15,7 +15,36 @@ from lib.wire import Wire
 _subjects = itertools.count(1)
 
 
-class Server(Process):
+class Counted:
+    """A process with raw counters on its metrics port."""
+
+    metrics_port: int
+
+    def _counter_lines(self) -> str:
+        answer = requests.get(f"http://127.0.0.1:{self.metrics_port}/debug/counters", timeout=settings.PATIENCE)
+        assert answer.status_code == 200, answer.text
+        return answer.text
+
+    def backend_name(self) -> str:
+        return re.search(r'^io_backend\{name="(\w+)"\} 1$', self._counter_lines(), re.M)[1]
+
+    def counters(self) -> "dict[str, int]":
+        """Sums over all rings; single rings as name{ring="0"}."""
+        found = {}
+        for line in self._counter_lines().splitlines():
+            name, _, value = line.rpartition(" ")
+            found[name] = int(value)
+        return found
+
+    def counter(self, name: str) -> int:
+        return self.counters()[name]
+
+    def steps(self, before: "dict[str, int]") -> "dict[str, int]":
+        """By how much each has grown since."""
+        return {name: value - before[name] for name, value in self.counters().items()}
+
+
+class Server(Process, Counted):
     """`secure`: a certificate, or flags that name some, for a TLS port beside no plain one; False: a plain port alone;
     by default what the run is about. `trust`: the CA that its clients check it against, `client`: a Pair that they show."""
 
@@ -86,25 +115,6 @@ class Server(Process):
         assert answer.status_code == 200
         return answer.json()
 
-    def _counter_lines(self) -> str:
-        answer = requests.get(f"http://127.0.0.1:{self.metrics_port}/debug/counters", timeout=settings.PATIENCE)
-        assert answer.status_code == 200, answer.text
-        return answer.text
-
-    def backend_name(self) -> str:
-        return re.search(r'^io_backend\{name="(\w+)"\} 1$', self._counter_lines(), re.M)[1]
-
-    def counters(self) -> "dict[str, int]":
-        """Sums over all rings; single rings as name{ring="0"}."""
-        found = {}
-        for line in self._counter_lines().splitlines():
-            name, _, value = line.rpartition(" ")
-            found[name] = int(value)
-        return found
-
-    def counter(self, name: str) -> int:
-        return self.counters()[name]
-
     def wait_agents(self, service: str, count: int = 1, timeout=None, through: "Process | None" = None):
         """Until that many agents serve; at once a failure when `through`, which should become one, has died."""
         def attached():
@@ -133,15 +143,17 @@ class Server(Process):
         wait_until(lambda: self.active() == 0, "no request is under way", timeout or settings.PATIENCE, 0.02)
 
 
-class Agent(Process):
+class Agent(Process, Counted):
     """One agent process. services: {name: target}; one of them is given by --target-url. Where TLS is spoken and no
-    flag says whom to trust, it is the run's root; with trust=False nothing is said."""
+    flag says whom to trust, it is the run's root; with trust=False nothing is said. It has counters where a flag gives it
+    a metrics port."""
 
     def __init__(self, directory: pathlib.Path, keys: Keys, server_url: str, services: "dict[str, str]", *flags,
                  subject=None, rings=None, env=None, many=False, token_file=None, io_flags=None, trust=True):
         self.keys = keys
         self.subject = subject or f"agent-{next(_subjects)}"
         self.token_files = {}
+        self.metrics_port = flags[flags.index("--metrics-port") + 1] if "--metrics-port" in flags else None
         for service in services:
             path = token_file or directory / f"{self.subject}-{service}.token"
             if not token_file:

@@ -34,7 +34,7 @@ static struct flow *serve(void)
             gm_sched_rotate(&sched);
             continue;
         }
-        gm_sched_spend(node, flow->frame);
+        gm_sched_spend(&sched, node, flow->frame);
         flow->sent += flow->frame;
         return flow;
     }
@@ -110,4 +110,42 @@ Test(sched, removing_and_adding_gains_nothing, .init = setup)
     gm_sched_add(&sched, &flows[0].node);
     cr_assert_eq(flows[0].node.deficit, 0);
     cr_assert(gm_sched_current(&sched) == &flows[1].node);
+}
+
+/* Random arrivals, leaves and frame sizes: nobody is ever overtaken. */
+Test(sched, what_is_due_is_never_overrun, .init = setup)
+{
+    uint32_t chance = 7;
+    for (unsigned step = 0; step < 200000; step++) {
+        chance = chance * 1664525u + 1013904223u;
+        struct flow *flow = &flows[(chance >> 8) % NODES];
+        switch ((chance >> 24) % 8) {
+        case 0:
+            gm_sched_remove(&sched, &flow->node);
+            break;
+        case 1:
+        case 2:
+            flow->frame = 1 + (chance >> 10) % GM_SCHED_QUANTUM;
+            gm_sched_add(&sched, &flow->node);
+            break;
+        default:
+            if (sched.ready_count > 0)
+                serve();
+        }
+    }
+    cr_assert_gt(sched.contended, 10000);
+    cr_assert_eq(sched.overrun, 0);
+}
+
+/* The watch notices what it is for: a node that is given more than its turn while others wait. */
+Test(sched, a_turn_that_is_too_long_is_counted, .init = setup)
+{
+    gm_sched_add(&sched, &flows[0].node);
+    gm_sched_add(&sched, &flows[1].node);
+    serve();
+    flows[0].node.deficit += 1000; /* a defect: more than it is due */
+    gm_sched_spend(&sched, &flows[0].node, 1000);
+    gm_sched_rotate(&sched);
+    cr_assert(gm_sched_current(&sched) == &flows[1].node);
+    cr_assert_eq(sched.overrun, 1000);
 }

@@ -90,22 +90,25 @@ def middle(values) -> "list[float]":
     return [round(x, 4) for x in (statistics.median(values), min(values), max(values))] if values else []
 
 
+def each(run: dict, key: str) -> float:
+    """The cost of one unit; 0 where there was none, which is no cost and gets no ratio."""
+    return run[key] / run["units"] if run["units"] > 0 else 0.0
+
+
 def summary(runs: "list[dict]") -> dict:
     """What the rounds of one subject say. Costs are per unit; what a run adds of its own is a median."""
     total = max(sum(run["units"] for run in runs), 1e-9)
     own = {key for run in runs for key in run} - {"units", "seconds", "failed", "cpu", "busy", "span"}
     return {"units": round(total, 3), "failed": sum(run["failed"] for run in runs), "rounds": len(runs),
             "rate": round(total / max(sum(run["seconds"] for run in runs), 1e-9), 3),
-            "cpu": float(f"{statistics.median(run['cpu'] / max(run['units'], 1e-9) for run in runs):.5g}"),
-            "busy": float(f"{statistics.median(run['busy'] / max(run['units'], 1e-9) for run in runs):.5g}"),
+            "cpu": float(f"{statistics.median(each(run, 'cpu') for run in runs):.5g}"),
+            "busy": float(f"{statistics.median(each(run, 'busy') for run in runs):.5g}"),
             **{key: round(statistics.median(run.get(key, 0) for run in runs), 4) for key in sorted(own)}}
 
 
 def ratios(ours: "list[dict]", theirs: "list[dict]") -> dict:
     """Ours in theirs, round by round: median, least, greatest."""
-    def per_unit(key):
-        return lambda run: run[key] / max(run["units"], 1e-9)
-    kinds = {"cpu": per_unit("cpu"), "busy": per_unit("busy"), "rate": lambda run: run["units"] / max(run["seconds"], 1e-9)}
+    kinds = {"cpu": lambda run: each(run, "cpu"), "busy": lambda run: each(run, "busy"), "rate": lambda run: run["units"] / max(run["seconds"], 1e-9)}
     kinds.update({key: (lambda run, k=key: run[k]) for key in ours[0] if key.startswith(("p50", "p99")) and key in theirs[0]})
     found = {}
     for kind, figure in kinds.items():

@@ -19,7 +19,7 @@ def measure(lab, at_once: int, rounds: int):
         for way in ("down", "up"):
             lab.compare(way, subjects, lambda stage, subject, _, w=way: transfer(stage, subject, w, at_once), unit="GiB",
                         rounds=rounds, stage=stage)
-    for row in [row for row in lab.result["rows"] if "ratio" in row]:
+    for row in [row for row in lab.result["rows"] if row.get("ratio", {}).get("cpu")]:
         limit = LIMITS.get(row["subject"], 1 if row["kind"] in ("http", "tcp") else None)
         if limit:
             lab.judge(f"{row['case']}: CPU per GiB, in {row['subject']}'s", row["ratio"]["cpu"][0], limit)

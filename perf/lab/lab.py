@@ -119,7 +119,7 @@ class Lab:
         """In each case, nothing gets more through another tunnel than through ours. Who got nothing through has no ratio."""
         for case in dict.fromkeys(row["case"] for row in self.result["rows"]):
             found = [(1 / row["ratio"]["rate"][0], row["subject"]) for row in self.result["rows"]
-                     if row["case"] == case and row["kind"] in ("http", "tcp") and "rate" in row.get("ratio", {})]
+                     if row["case"] == case and row["kind"] in ("http", "tcp") and row.get("ratio", {}).get("rate")]
             if found:
                 best, name = max(found)
                 self.judge(f"{case}: rate of the fastest other tunnel ({name}), in ours", best, 1)

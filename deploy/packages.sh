@@ -15,7 +15,7 @@ system_wolfssl="libwolfssl-dev"
 test="libcriterion-dev clang libclang-rt-14-dev llvm-14 python3 python3-pytest python3-pytest-timeout \
     python3-websockets python3-requests python3-jwt python3-cryptography python3-botocore \
     nginx-light curl nghttp2-client openssl sslscan procps iproute2 prometheus \
-    python3-yaml systemd runc libseccomp2"
+    python3-yaml systemd runc libseccomp2 qemu-system-x86 busybox-static kmod cpio"
 perf="wrk haproxy linux-perf valgrind python3-matplotlib"
 
 say() { printf 'packages: %s\n' "$*" >&2; }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds Gimlet in every flavour and runs every suite.
 #
-#   tests/run.sh [--quick] [--only unit|tidy|fuzz|e2e|sim|deploy]
+#   tests/run.sh [--quick] [--only unit|tidy|fuzz|e2e|vm|sim|deploy]
 #
 # Trees: build/ (release), build-asan/ (ASan+UBSan: unit tests, simulation),
 # build-tsan/ (TSan: unit tests, with tests/unit/tsan in Criterion's place), build-fuzz/
@@ -19,12 +19,12 @@ while [ $# -gt 0 ]; do
         --quick) quick=1 ;;
         --only) only=${2:-}; shift ;;
         --only=*) only=${1#--only=} ;;
-        *) echo "usage: tests/run.sh [--quick] [--only unit|tidy|fuzz|e2e|sim|deploy]" >&2; exit 2 ;;
+        *) echo "usage: tests/run.sh [--quick] [--only unit|tidy|fuzz|e2e|vm|sim|deploy]" >&2; exit 2 ;;
     esac
     shift
 done
-case $only in '' | unit | tidy | fuzz | e2e | sim | deploy) ;; *)
-    echo "tests/run.sh: --only $only: not one of unit tidy fuzz e2e sim deploy" >&2; exit 2 ;;
+case $only in '' | unit | tidy | fuzz | e2e | vm | sim | deploy) ;; *)
+    echo "tests/run.sh: --only $only: not one of unit tidy fuzz e2e vm sim deploy" >&2; exit 2 ;;
 esac
 
 logs=build-logs
@@ -151,7 +151,7 @@ run_suites() {
     if wanted tidy; then
         counted "tidy" python3 tests/tidy/tidy.py --self-test .
     fi
-    if wanted unit || wanted e2e; then
+    if wanted unit || wanted e2e || wanted vm; then
         if check "build release" build build -Dtests=true && [ -x build/gimlet ]; then
             check "hardening" is_hardened build/gimlet
         fi
@@ -181,6 +181,9 @@ run_suites() {
         else
             counted "end to end" bash tests/e2e/run.sh build $asan
         fi
+    fi
+    if wanted vm && [ $quick -eq 0 ] && [ -x build/gimlet ]; then
+        counted "kernel TLS" bash tests/vm/run.sh build
     fi
     if wanted sim && [ -f tests/sim/run.sh ]; then
         counted "simulation" bash tests/sim/run.sh $asan

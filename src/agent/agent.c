@@ -132,7 +132,7 @@ static int load_trust(struct gm_agent_shared *shared)
         any = any || shared->services[i].target.url.tls;
     uint32_t rings = gm_process_ring_count(&config->runtime);
     struct gm_trust_towards server = {&config->tls, &shared->server, config->server_url};
-    int rc = any ? gm_trust_begin(config->allow_slow_tls) : 0;
+    int rc = any ? gm_process_start_tls(config->allow_slow_tls, config->kernel_tls) : 0;
     if (rc >= 0)
         rc = gm_trust_load(&shared->trust, &server, rings);
     for (uint32_t i = 0; rc >= 0 && i < shared->service_count; i++) {

@@ -10,22 +10,6 @@
 #include "base/log.h"
 #include "control/process.h"
 
-int gm_trust_begin(bool allow_slow)
-{
-    int rc = gm_tls_init();
-    if (rc < 0) {
-        gm_log_fatal("cannot start TLS", GM_ERRTEXT(gm_error_text(rc)));
-    } else if (!gm_tls_accelerated() && !allow_slow) {
-        gm_log_fatal("TLS is refused: this wolfSSL does not do AES in hardware, which costs forty "
-                     "times as much; build it with AES-NI, or use --allow-slow-tls",
-                     GM_STR("tls", gm_tls_describe()));
-        rc = -GM_E_CONFIG;
-    } else {
-        gm_log_info("TLS", GM_STR("tls", gm_tls_describe()));
-    }
-    return rc;
-}
-
 /* The option's name, or the URL's host. */
 static int take_name(struct gm_trust *trust, const struct gm_agent_tls *config,
                      const struct gm_target *target)

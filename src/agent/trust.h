@@ -57,7 +57,5 @@ static inline struct gm_tls_client *const *gm_trust_place(const struct gm_trust 
 }
 /* The rings have gone. Accepts a zeroed struct. */
 void gm_trust_fini(struct gm_trust *trust);
-/* The library, once, when anything needs it. Logged likewise. */
-int gm_trust_begin(bool allow_slow) GM_WARN_UNUSED;
 
 #endif

@@ -33,6 +33,10 @@
     X(TLS_HANDSHAKES, tls_handshakes, COUNTER, "TLS handshakes completed")                         \
     X(TLS_FAILED, tls_failed, COUNTER, "TLS connections that failed, during or after handshake")   \
     X(TLS_WAITS, tls_waits, COUNTER, "TLS handshake steps put off to a later turn")                \
+    X(TLS_KERNEL_SENDS, tls_kernel_sends, COUNTER,                                                 \
+      "TLS connections whose records the kernel seals")                                            \
+    X(TLS_KERNEL_RECEIVES, tls_kernel_receives, COUNTER,                                           \
+      "TLS connections whose records the kernel opens")                                            \
     X(TLS_CUT, tls_cut, COUNTER, "TLS connections cut for want of memory")                         \
     X(RECV_BYTES, recv_bytes, COUNTER, "Bytes received")                                           \
     X(RECV_COMPLETIONS, recv_completions, COUNTER, "Receive completions")                          \

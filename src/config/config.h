@@ -70,6 +70,7 @@ struct gm_server_config {
     const char *tls_client_crl;     /* NULL: none is revoked. With tls_client_ca */
     int tls_client_auth;            /* enum gm_config_client_auth */
     bool allow_slow_tls;            /* without AES in hardware, too */
+    int kernel_tls;                 /* records by the kernel where it can */
     int32_t metrics_port;           /* -1 = off */
     int64_t metrics_series_max;     /* rows of request counts, per ring */
     uint64_t metrics_retention_ns;  /* what is idle and without agent for so long is left out */
@@ -152,6 +153,7 @@ struct gm_agent_config {
     const char *server_url;       /* ws:// or wss:// */
     struct gm_agent_tls tls;      /* only with wss:// */
     bool allow_slow_tls;          /* without AES in hardware, too */
+    int kernel_tls;               /* records by the kernel where it can */
     struct gm_proxy_choice proxy; /* towards the server, from the environment */
     struct gm_agent_service *services;
     size_t service_count;            /* at least 1 */

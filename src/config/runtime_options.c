@@ -23,6 +23,8 @@ const struct gm_option_choice gm_config_format_names[] = {
     {NULL, 0},
 };
 
+const struct gm_option_choice gm_config_auto_or_off[] = {{"auto", 1}, {"off", 0}, {NULL, 0}};
+
 const char *gm_config_check_frames(const char *value)
 {
     int64_t frames;

@@ -32,6 +32,7 @@
 extern const struct gm_option_choice gm_config_io_names[];
 extern const struct gm_option_choice gm_config_level_names[];
 extern const struct gm_option_choice gm_config_format_names[];
+extern const struct gm_option_choice gm_config_auto_or_off[];
 
 /* Judges a number of frames, which 0.0.x counted its buffers in. */
 const char *gm_config_check_frames(const char *value);

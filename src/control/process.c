@@ -9,6 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tls/kernel.h"
+
 /* How often the main thread looks whether the drain is over. */
 #define POLL_NS 20000000l
 
@@ -70,6 +72,31 @@ void gm_process_announce_io(const struct gm_runtime_config *runtime, struct gm_r
                     GM_STR("io", io), GM_UINT("rings", count));
     else
         gm_log_info("runtime", GM_STR("io", io), GM_UINT("rings", count));
+}
+
+int gm_process_start_tls(bool allow_slow, bool kernel)
+{
+    struct gm_tls_kernel found = {.why_not = "off"};
+    int rc = gm_tls_init();
+    if (rc < 0) {
+        gm_log_fatal("cannot start TLS", GM_ERRTEXT(gm_error_text(rc)));
+        return rc;
+    }
+    if (!gm_tls_accelerated() && !allow_slow) {
+        gm_log_fatal("TLS is refused: this wolfSSL does not do AES in hardware, which costs forty "
+                     "times as much; build it with AES-NI, or use --allow-slow-tls",
+                     GM_STR("tls", gm_tls_describe()));
+        return -GM_E_CONFIG;
+    }
+    if (kernel)
+        gm_tls_kernel_probe(&found);
+    gm_tls_kernel_enable(&found);
+    gm_log_info("TLS", GM_STR("tls", gm_tls_describe()),
+                GM_STR("kernelTls", found.tls13   ? "TLS 1.3 and 1.2"
+                                    : found.tls12 ? "TLS 1.2"
+                                                  : "none"),
+                GM_STR("kernelTlsNot", found.why_not == NULL ? "" : found.why_not));
+    return 0;
 }
 
 struct news {

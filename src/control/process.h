@@ -24,6 +24,10 @@ int gm_process_start_rings(const struct gm_runtime_config *runtime, const struct
                            struct gm_rings **out) GM_WARN_UNUSED;
 /* The one line on what the rings run on: loud when `auto` could not have io_uring. */
 void gm_process_announce_io(const struct gm_runtime_config *runtime, struct gm_rings *rings);
+/* TLS, once, before rings start and when anything needs it: the library, and the kernel's records
+ * where `kernel` asks for them and they are there. Says what it runs on; a failure has been logged
+ * with its cause and cure (-GM_E_CONFIG: no AES in hardware, and `allow_slow` is not set). */
+int gm_process_start_tls(bool allow_slow, bool kernel) GM_WARN_UNUSED;
 /* Runs `act` on every ring, on its own thread, in its next turn. */
 void gm_process_tell_all(struct gm_rings *rings, void (*act)(struct gm_ring *ring));
 

@@ -53,7 +53,7 @@ bool gm_conn_is_open(const struct gm_conn *conn)
 /* What the socket is given: what was queued, or what became of it when sealed. */
 static struct gm_chain *conn_wire(struct gm_conn *conn)
 {
-    return GM_LIKELY(conn->tls == NULL) ? &conn->out : &conn->tls->out;
+    return GM_LIKELY(conn->tls == NULL) ? &conn->out : conn_tls_wire(conn);
 }
 
 void gm_conn_recv(struct gm_conn *conn, enum gm_pool pool, uint64_t bytes)
@@ -273,10 +273,8 @@ static void conn_queue_empty(struct gm_conn *conn)
     }
     if (!conn->fin_queued || conn->state == CONN_LINGERING)
         return;
-    if (conn->tls != NULL && conn_tls_farewell(conn)) {
-        gm_conn_kick(conn);
+    if (conn->tls != NULL && conn_tls_farewell(conn))
         return;
-    }
     if (conn->state == CONN_CLOSING && conn->recv_ended) {
         gm_conn_abort(conn, false);
     } else if (conn->state == CONN_CLOSING) {
@@ -296,9 +294,9 @@ static void conn_send(struct gm_conn *conn)
 {
     if (conn->blocked || conn->sending_bytes > 0 || !conn_cork_queue(conn))
         return;
+    if (conn->tls != NULL && !conn_tls_fill(conn))
+        return;
     struct gm_chain *wire = conn_wire(conn);
-    if (conn->tls != NULL && wire->count == 0)
-        conn_tls_fill(conn);
     if (wire->count == 0) {
         if (conn->out.count == 0)
             conn_queue_empty(conn);
@@ -349,7 +347,7 @@ static void conn_sent(struct gm_sock *sock, ssize_t result)
     gm_chain_consume(conn_wire(conn), gm_ring_segs(gm_conn_ring(conn)), bytes);
     conn->blocked = bytes < offered;
     if (conn->tls != NULL)
-        bytes = conn_tls_sent(conn);
+        bytes = conn_tls_sent(conn, bytes);
     conn->sent_total += bytes;
     if (conn->blocked)
         gm_ring_hold(gm_conn_ring(conn), &conn->holder);
@@ -415,6 +413,11 @@ static void conn_recv_end(struct gm_sock *sock, int error)
     } else if (conn->state == CONN_LINGERING || conn->state == CONN_DETACHING || error < 0) {
         gm_conn_abort(conn, false);
     }
+}
+
+static bool conn_message(struct gm_sock *sock)
+{
+    return conn_tls_message(conn_of(sock));
 }
 
 static void conn_hangup(struct gm_sock *sock)
@@ -548,6 +551,7 @@ static void conn_detached(struct gm_sock *sock, int fd)
 static const struct gm_sock_ops conn_sock_ops = {
     .on_recv = conn_recv,
     .on_recv_end = conn_recv_end,
+    .on_message = conn_message,
     .on_hangup = conn_hangup,
     .on_sent = conn_sent,
     .on_writable = conn_writable,

@@ -2,12 +2,15 @@
  *
  * Inbound: socket -> `in` -> opened in place -> `plain` -> the owner, as far as it has granted.
  * Outbound: conn->out -> sealed into blocks of the credit store (the plaintext they replace is
- * reserved there) -> `out` -> socket. Invariants: plaintext is sealed only when nothing sealed
- * waits, so at most one batch is; the owner is told of an end once, behind all payload. */
+ * reserved there) -> `out` -> socket. With kernel TLS (tls/kernel.h), where there is it: socket ->
+ * `plain`, conn->out -> socket. Invariants: plaintext is sealed only when nothing sealed waits, so
+ * at most one batch is; the owner is told of an end once, behind all payload. */
+#include <errno.h>
 #include <stdlib.h>
 
 #include "base/counter.h"
 #include "net/internal.h"
+#include "tls/kernel.h"
 
 /* Granted to the socket ahead of any grant of the owner's: a flight of the handshake. */
 #define TLS_FLIGHT_GRANT 16384u
@@ -80,16 +83,26 @@ static bool tls_is_open(const struct gm_conn *conn)
     return conn->state == CONN_OPEN;
 }
 
+/* What the handshake may receive: the kernel takes over where it ends, to the byte. */
+static uint64_t tls_flight_grant(const struct gm_conn_tls *tls)
+{
+    if (!gm_tls_kernel_is_enabled())
+        return TLS_FLIGHT_GRANT;
+    return tls->in.count == 0 ? GM_TLS_HEADER_BYTES : gm_tls_missing(tls->session, &tls->in);
+}
+
 /* Asks the socket for what the owner has room for, and for the rest of a record under way. */
 static void tls_pull(struct gm_conn_tls *tls)
 {
     struct gm_sock *sock = &tls->conn->sock;
-    uint64_t left = gm_sock_recv_left(sock), want = TLS_FLIGHT_GRANT;
+    uint64_t left = gm_sock_recv_left(sock), want;
     if (tls->ended || left == GM_RECV_UNLIMITED || !tls_is_open(tls->conn))
         return;
-    if (tls->grant == GM_RECV_UNLIMITED && tls->ready) {
+    if (!tls->ready) {
+        want = tls_flight_grant(tls);
+    } else if (tls->grant == GM_RECV_UNLIMITED) {
         want = GM_RECV_UNLIMITED;
-    } else if (tls->ready) {
+    } else {
         uint32_t missing = gm_tls_missing(tls->session, &tls->in);
         want = tls->grant > tls->plain.bytes ? tls->grant - tls->plain.bytes : 0;
         if (want > 0 && want < missing)
@@ -121,9 +134,16 @@ static void tls_end(struct gm_conn_tls *tls, int error)
     gm_chain_clear(&tls->in, tls_segs(tls));
 }
 
+static int tls_say(struct gm_conn_tls *tls)
+{
+    return gm_tls_kernel_say(tls->session, tls->conn->sock.fd);
+}
+
 static void tls_fail(struct gm_conn_tls *tls, int error)
 {
     tls->failed = true;
+    if (gm_tls_kernel_sends(tls->session))
+        (void)tls_say(tls); /* an alert; one that does not leave now never does */
     gm_counter_add(GM_COUNTER_TLS_FAILED, 1);
     gm_chain_clear(&tls->plain, tls_segs(tls));
     tls_end(tls, error);
@@ -191,11 +211,23 @@ void conn_tls_grant(struct gm_conn *conn, uint64_t bytes)
 
 /* ---- Handshake ---- */
 
+/* The peer's direction, if nothing of it was received that the kernel would miss. */
+static void tls_give_kernel(struct gm_conn *conn)
+{
+    struct gm_conn_tls *tls = conn->tls;
+    if (!gm_tls_kernel_is_enabled() || tls->in.count > 0 || gm_sock_recv_left(&conn->sock) > 0 ||
+        gm_tls_kernel_take_receiving(tls->session, conn->sock.fd) < 0)
+        return;
+    gm_counter_add(GM_COUNTER_TLS_KERNEL_RECEIVES, 1);
+    gm_sock_set_records(&conn->sock);
+}
+
 static void tls_established(struct gm_conn *conn)
 {
     struct gm_conn_tls *tls = conn->tls;
     tls->ready = true;
     gm_counter_add(GM_COUNTER_TLS_HANDSHAKES, 1);
+    tls_give_kernel(conn);
     gm_conn_kick(conn); /* what was written meanwhile */
     if (tls->connect_pending) {
         tls->connect_pending = false;
@@ -278,6 +310,19 @@ void gm_tls_room_init(struct gm_tls_room *room, struct gm_ring *ring)
 
 /* ---- What the socket tells ---- */
 
+/* What the session has made of what came: as gm_tls_open. */
+static void tls_heard(struct gm_conn *conn, int rc)
+{
+    struct gm_conn_tls *tls = conn->tls;
+    if (tls->out.count > 0 || gm_tls_kernel_sends(tls->session))
+        gm_conn_kick(conn); /* a key update, or an alert */
+    if (rc == 1)
+        tls_end(tls, 0);
+    else if (rc < 0)
+        tls_fail(tls, rc);
+    tls_deliver(conn);
+}
+
 static void tls_process(struct gm_conn *conn)
 {
     struct gm_conn_tls *tls = conn->tls;
@@ -286,14 +331,8 @@ static void tls_process(struct gm_conn *conn)
         return;
     }
     struct gm_tls_io io = tls_io(tls);
-    int rc = tls->ended ? 0 : gm_tls_open(tls->session, &io);
-    if (tls->out.count > 0)
-        gm_conn_kick(conn); /* a key update, or an alert */
-    if (rc == 1)
-        tls_end(tls, 0);
-    else if (rc < 0)
-        tls_fail(tls, rc);
-    tls_deliver(conn);
+    bool opens = !tls->ended && !gm_tls_kernel_receives(tls->session);
+    tls_heard(conn, opens ? gm_tls_open(tls->session, &io) : 0);
 }
 
 void conn_tls_connected(struct gm_conn *conn)
@@ -309,17 +348,45 @@ void conn_tls_recv(struct gm_conn *conn, gm_slice slice)
         gm_slice_put(slice);
         return;
     }
-    if (gm_chain_push(&tls->in, tls_segs(tls), slice) < 0) {
+    bool opened = tls->ready && gm_tls_kernel_receives(tls->session);
+    if (gm_chain_push(opened ? &tls->plain : &tls->in, tls_segs(tls), slice) < 0) {
         gm_slice_put(slice);
         conn_starve(conn);
         return;
     }
-    tls_process(conn);
+    if (!opened) {
+        tls_process(conn);
+        return;
+    }
+    struct gm_tls_io io = tls_io(tls);
+    int rc = gm_tls_kernel_got(tls->session, &io);
+    if (rc < 0)
+        tls_fail(tls, rc);
+    tls_deliver(conn);
+}
+
+/* With what the peer says the session deals even when nobody listens any more: unread, it would
+ * come again for ever. */
+bool conn_tls_message(struct gm_conn *conn)
+{
+    struct gm_tls_io io = tls_io(conn->tls);
+    int rc = gm_tls_kernel_hear(conn->tls->session, conn->sock.fd, &io);
+    if (tls_is_open(conn))
+        tls_heard(conn, rc);
+    else if (rc < 0)
+        gm_conn_abort(conn, false);
+    return rc >= 0;
 }
 
 void conn_tls_recv_end(struct gm_conn *conn, int error)
 {
     struct gm_conn_tls *tls = conn->tls;
+    struct gm_tls_io io = tls_io(tls);
+    if (error < 0 && tls->ready && gm_tls_kernel_receives(tls->session)) {
+        error = gm_tls_kernel_failed(tls->session, conn->sock.fd, error, &io);
+        if (error == -GM_E_TLS_RECORD)
+            tls_fail(tls, error);
+    }
     tls_end(tls, error < 0 ? error : -GM_E_TLS_TRUNCATED);
     if (gm_list_empty(&tls->waiting))
         tls_deliver(conn);
@@ -332,11 +399,31 @@ static void tls_starved(struct gm_timer *timer)
     gm_conn_kick(GM_CONTAINER_OF(timer, struct gm_conn_tls, starved)->conn);
 }
 
-void conn_tls_fill(struct gm_conn *conn)
+struct gm_chain *conn_tls_wire(struct gm_conn *conn)
+{
+    return gm_tls_kernel_sends(conn->tls->session) ? &conn->out : &conn->tls->out;
+}
+
+static void tls_again_soon(struct gm_conn_tls *tls)
+{
+    struct gm_ring *ring = tls_ring(tls);
+    gm_timer_set(ring, &tls->starved, gm_ring_now_ns(ring) + GM_TICK_NS);
+}
+
+/* The kernel seals: what must come before payload. */
+static bool tls_say_first(struct gm_conn *conn)
+{
+    int rc = tls_say(conn->tls);
+    if (rc == -EAGAIN)
+        tls_again_soon(conn->tls);
+    else if (rc < 0)
+        conn_break(conn, rc);
+    return rc == 0;
+}
+
+static void tls_seal(struct gm_conn *conn)
 {
     struct gm_conn_tls *tls = conn->tls;
-    if (!tls->ready || tls->failed || tls->farewell || conn->out.count == 0)
-        return;
     struct gm_tls_io io = tls_io(tls);
     ssize_t sealed = gm_tls_seal(tls->session, &conn->out, tls->batch, &io.sink);
     if (sealed > 0)
@@ -344,14 +431,36 @@ void conn_tls_fill(struct gm_conn *conn)
     if (sealed < 0)
         conn_break(conn, (int)sealed);
     else if (sealed == 0)
-        gm_timer_set(tls_ring(tls), &tls->starved, gm_ring_now_ns(tls_ring(tls)) + GM_TICK_NS);
+        tls_again_soon(tls);
+}
+
+bool conn_tls_fill(struct gm_conn *conn)
+{
+    struct gm_conn_tls *tls = conn->tls;
+    bool lives = tls->ready && !tls->failed;
+    /* What was sealed here has left: the next record may be the kernel's. */
+    if (lives && tls->out.count == 0 && !tls->kernel_asked && gm_tls_kernel_is_enabled()) {
+        tls->kernel_asked = true;
+        if (!gm_tls_kernel_sends(tls->session) &&
+            gm_tls_kernel_take_sending(tls->session, conn->sock.fd) == 0)
+            gm_counter_add(GM_COUNTER_TLS_KERNEL_SENDS, 1);
+    }
+    if (gm_tls_kernel_sends(tls->session))
+        return tls->failed ? conn->out.count == 0 : tls_say_first(conn);
+    if (lives && tls->out.count == 0 && conn->out.count > 0 && !tls->farewell)
+        tls_seal(conn);
+    return true;
 }
 
 /* Whatever of the batch is left holds at most as much payload as it has bytes. A peer that takes
  * all gets more at once; one that does not, small records that are whole when they arrive. */
-size_t conn_tls_sent(struct gm_conn *conn)
+size_t conn_tls_sent(struct gm_conn *conn, size_t bytes)
 {
     struct gm_conn_tls *tls = conn->tls;
+    if (gm_tls_kernel_sends(tls->session)) {
+        gm_tls_kernel_sent(tls->session, bytes);
+        return bytes;
+    }
     size_t left = tls->out.bytes < conn->sealed_bytes ? tls->out.bytes : conn->sealed_bytes;
     size_t gone = conn->sealed_bytes - left;
     conn->sealed_bytes = (uint32_t)left;
@@ -364,14 +473,38 @@ size_t conn_tls_sent(struct gm_conn *conn)
     return gone;
 }
 
+/* The kernel seals: whether anything is still on its way to the peer, close_notify included. While
+ * the peer takes some of it the deadline for closing is put off. */
+static bool tls_drains(struct gm_conn *conn)
+{
+    struct gm_conn_tls *tls = conn->tls;
+    uint32_t left;
+    bool before = tls->drained;
+    tls->drained = gm_tls_kernel_is_drained(conn->sock.fd, &left);
+    if (before && tls->drained)
+        return false;
+    if (left < tls->undrained && !gm_conn_is_open(conn))
+        gm_timer_set(tls_ring(tls), &conn->close_timer,
+                     gm_ring_now_ns(tls_ring(tls)) + GM_CONN_CLOSE_STALL_NS);
+    tls->undrained = left;
+    tls_again_soon(tls);
+    return true;
+}
+
 bool conn_tls_farewell(struct gm_conn *conn)
 {
     struct gm_conn_tls *tls = conn->tls;
-    if (!tls->ready || tls->failed || tls->farewell)
+    if (!tls->ready || tls->failed)
         return false;
     struct gm_tls_io io = tls_io(tls);
+    int rc = tls->farewell ? 0 : gm_tls_close_notify(tls->session, &io.sink);
     tls->farewell = true;
-    return gm_tls_close_notify(tls->session, &io.sink) == 0 && tls->out.count > 0;
+    if (gm_tls_kernel_sends(tls->session))
+        return !tls_say_first(conn) || tls_drains(conn);
+    if (rc < 0 || tls->out.count == 0)
+        return false;
+    gm_conn_kick(conn);
+    return true;
 }
 
 /* ---- Beginning, end ---- */
@@ -399,6 +532,8 @@ int gm_conn_secure(struct gm_conn *conn, struct gm_tls *session, struct gm_tls_r
     gm_list_init(&tls->waiting);
     gm_timer_init(&tls->starved, tls_starved);
     conn->tls = tls;
+    if (gm_tls_kernel_receives(session))
+        gm_sock_set_records(&conn->sock);
     if (conn->state == CONN_CONNECTING)
         return 0;
     tls_pull(tls);

@@ -37,6 +37,9 @@ struct gm_conn_tls {
     bool delivering;         /* inside tls_deliver */
     bool farewell;           /* close_notify has been queued */
     bool foreign;            /* something came while detaching */
+    bool kernel_asked;       /* gm_tls_kernel_take_sending was tried */
+    bool drained;            /* the kernel's queue was empty when we looked last */
+    uint32_t undrained;      /* what was left in it */
 };
 
 /* ---- conn.c ---- */
@@ -52,12 +55,17 @@ void conn_tls_grant(struct gm_conn *conn, uint64_t bytes);
 void conn_tls_connected(struct gm_conn *conn);
 void conn_tls_recv(struct gm_conn *conn, gm_slice slice);
 void conn_tls_recv_end(struct gm_conn *conn, int error);
-/* Flush step, nothing sealed is waiting: seals what is queued. */
-void conn_tls_fill(struct gm_conn *conn);
-/* The socket has taken some of what was sealed: how much plaintext that was. */
-size_t conn_tls_sent(struct gm_conn *conn);
-/* Queues close_notify if it is owed; true: it waits to be sent. */
+/* Flush step, no send is under way: sees to it that what is queued can be sent, by sealing it when
+ * the kernel does not. False: not now. */
+bool conn_tls_fill(struct gm_conn *conn);
+/* The chain that the socket is given. */
+struct gm_chain *conn_tls_wire(struct gm_conn *conn);
+/* The socket has taken `bytes` of what it was given: how much plaintext that was. */
+size_t conn_tls_sent(struct gm_conn *conn, size_t bytes);
+/* Queues close_notify if it is owed; true: something must leave first, conn_send comes again. */
 bool conn_tls_farewell(struct gm_conn *conn);
+/* What is next on the socket is no payload. False: nothing can be received any more. */
+bool conn_tls_message(struct gm_conn *conn);
 /* No callback from here on. */
 void conn_tls_stop(struct gm_conn *conn);
 /* Lets go of slices, reservations, session. */

@@ -274,8 +274,8 @@ static void epoll_detach(struct gm_sock *sock)
 
 /* ---- Receiving ---- */
 
-/* One receive of at most `most` bytes. Returns how many came; 0: nothing more for now (drained,
- * ended or starved). */
+/* One receive of at most `most` bytes. Returns how many came (1 for a message); 0: nothing more for
+ * now (drained, ended or starved). */
 static uint32_t sock_recv_once(struct gm_sock *sock, uint32_t most)
 {
     struct gm_ring *ring = sock->ring;
@@ -297,16 +297,19 @@ static uint32_t sock_recv_once(struct gm_sock *sock, uint32_t most)
         got = recv(sock->fd, buf->data + buf->fill, want, MSG_DONTWAIT);
     } while (got < 0 && errno == EINTR);
     gm_counter_add(GM_COUNTER_ENTERS, 1);
+    if (got < 0 && errno != EAGAIN) {
+        gm_core_recv_failed(sock, -errno); /* behind a message there may be more */
+        return 1;
+    }
     if (got <= 0) {
-        int error = got < 0 ? -errno : 0;
         sock->flags &= ~EP_READABLE;
-        if (error != -EAGAIN)
-            gm_core_recv_end(sock, error);
+        if (got == 0)
+            gm_core_recv_end(sock, 0);
         return 0;
     }
     /* A short receive has drained the socket: what comes later is a new edge. Unless the end was
-     * announced: it lies behind the bytes. */
-    if ((size_t)got < want && (sock->flags & EP_HUP) == 0)
+     * announced, which lies behind the bytes, or records may still be waiting. */
+    if ((size_t)got < want && (sock->flags & (EP_HUP | GM_SOCK_RECORDS)) == 0)
         sock->flags &= ~EP_READABLE;
     gm_core_recv(sock, gm_fill_end(buf, (uint32_t)got));
     return (uint32_t)got;

@@ -44,6 +44,7 @@
 #define GM_SOCK_POOL_SET   0x0400u
 #define GM_SOCK_RESET                                                                              \
     0x0800u /* closing with RST (already set on the descriptor where there is one) */
+#define GM_SOCK_RECORDS        0x1000u /* gm_sock_set_records was called */
 #define GM_SOCK_BACKEND_BIT(n) (0x10000u << (n))
 
 /* A row of the socket table. `generation` distinguishes uses of the row: a late event of the kernel
@@ -234,6 +235,9 @@ void gm_core_end(struct gm_ring *ring);
 void gm_core_recv(struct gm_sock *sock, gm_slice slice);
 /* FIN (0) or broken (negative errno). Sets RECV_ENDED; told once. */
 void gm_core_recv_end(struct gm_sock *sock, int error);
+/* A receive failed (negative errno): broken, or a message is next (gm_sock_set_records), behind
+ * which receiving goes on. */
+void gm_core_recv_failed(struct gm_sock *sock, int error);
 /* Paused and the peer has hung up; told once. */
 void gm_core_hangup(struct gm_sock *sock);
 void gm_core_sent(struct gm_sock *sock, ssize_t result);

@@ -222,6 +222,9 @@ struct gm_sock_ops {
     /* The peer has ended its direction (0) or the connection broke (negative errno). Once; nothing
      * is received after it. */
     void (*on_recv_end)(struct gm_sock *sock, int error);
+    /* Only after gm_sock_set_records: what comes next is no payload and must be fetched from the
+     * descriptor in the callback (false: it could not be, nothing is received any more). */
+    bool (*on_message)(struct gm_sock *sock);
     /* Receiving is paused (no grant left) and the peer has gone or half-closed; bytes may still lie
      * unread before the end. Once. */
     void (*on_hangup)(struct gm_sock *sock);
@@ -267,6 +270,9 @@ int gm_sock_connect(struct gm_ring *ring, struct gm_sock *sock, const union gm_a
 void gm_sock_recv(struct gm_sock *sock, enum gm_pool pool, uint64_t bytes);
 /* Grant not yet used. */
 uint64_t gm_sock_recv_left(const struct gm_sock *sock);
+/* From now on the kernel opens records on this socket (kernel TLS): a receive that fails with EIO
+ * means on_message, and a short one does not mean that there is nothing more. */
+void gm_sock_set_records(struct gm_sock *sock);
 /* Starts the one send that may be under way: at most GM_SEND_IOV entries (the array is borrowed for
  * the call, the bytes until on_sent, or until on_closed when closed meanwhile). on_sent comes in
  * the same or the next turn: a send never waits for the peer. `more`: further bytes follow at once

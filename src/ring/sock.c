@@ -209,6 +209,11 @@ uint64_t gm_sock_recv_left(const struct gm_sock *sock)
     return sock->recv_grant;
 }
 
+void gm_sock_set_records(struct gm_sock *sock)
+{
+    sock->flags |= GM_SOCK_RECORDS;
+}
+
 int gm_sock_send(struct gm_sock *sock, const struct iovec *iov, unsigned count, bool more)
 {
     GM_ASSERT(gm_sock_is_open(sock) && (sock->flags & (GM_SOCK_CONNECTING | GM_SOCK_SHUT)) == 0);
@@ -345,6 +350,15 @@ void gm_core_recv_end(struct gm_sock *sock, int error)
     sock->recv_grant = 0;
     if (may_tell(sock))
         sock->ops->on_recv_end(sock, error);
+}
+
+void gm_core_recv_failed(struct gm_sock *sock, int error)
+{
+    bool message = error == -EIO && (sock->flags & GM_SOCK_RECORDS) != 0 && may_tell(sock);
+    if (!message)
+        gm_core_recv_end(sock, error);
+    else if (!sock->ops->on_message(sock))
+        sock->flags |= GM_SOCK_RECV_ENDED;
 }
 
 void gm_core_hangup(struct gm_sock *sock)

@@ -445,7 +445,7 @@ static void recv_failed(struct uring *u, struct gm_sock *sock, int error)
             list_on(sock, &u->ring->starved[sock->pool], U_STARVED);
         break;
     default:
-        gm_core_recv_end(sock, error);
+        gm_core_recv_failed(sock, error);
         break;
     }
 }

@@ -48,20 +48,6 @@ static void announce(const struct gm_server_config *config, const struct gm_tls_
 
 /* ---- Start ---- */
 
-static int start_library(const struct gm_server_config *config)
-{
-    int rc = gm_tls_init();
-    if (rc < 0) {
-        gm_log_fatal("cannot start TLS", GM_ERRTEXT(gm_error_text(rc)));
-    } else if (!gm_tls_accelerated() && !config->allow_slow_tls) {
-        gm_log_fatal("TLS is refused: this wolfSSL does not do AES in hardware, which costs forty "
-                     "times as much; build it with AES-NI, or use --allow-slow-tls",
-                     GM_STR("tls", gm_tls_describe()));
-        rc = -GM_E_CONFIG;
-    }
-    return rc;
-}
-
 static void files_changed(struct gm_watch *watch);
 
 int gm_certs_load(struct gm_certs *certs, struct gm_server_shared *shared)
@@ -70,7 +56,7 @@ int gm_certs_load(struct gm_certs *certs, struct gm_server_shared *shared)
     certs->shared = shared;
     if (config->https_port < 0)
         return 0;
-    int rc = start_library(config);
+    int rc = gm_process_start_tls(config->allow_slow_tls, config->kernel_tls);
     if (rc < 0)
         return rc;
     struct gm_tls_server_config files;

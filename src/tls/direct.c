@@ -30,6 +30,8 @@ static int seal_bytes(struct gm_tls *tls, enum gm_tls_content type, const uint8_
 {
     uint8_t copy[MESSAGE_HEADER + 1];
     GM_ASSERT(len <= sizeof copy);
+    if (tls->kernel_tx)
+        return gm_tls_kernel_owe(tls, type, bytes, len);
     memcpy(copy, bytes, len);
     struct gm_chain chain = {0};
     gm_slice slice = {copy, len, NULL};
@@ -50,6 +52,8 @@ int gm_tls_direct_alert(struct gm_tls *tls, uint8_t level, enum gm_tls_alert des
 int gm_tls_direct_rekey(struct gm_tls *tls, bool ask, const struct gm_tls_sink *sink)
 {
     const uint8_t update[MESSAGE_HEADER + 1] = {KEY_UPDATE, 0, 0, 1, ask};
+    if (tls->owed_count > 0)
+        return -GM_E_NOMEM; /* each waits with its keys for the kernel: one at a time */
     int rc = seal_bytes(tls, GM_TLS_HANDSHAKE, update, sizeof update, sink);
     if (rc < 0)
         return rc;
@@ -59,8 +63,7 @@ int gm_tls_direct_rekey(struct gm_tls *tls, bool ask, const struct gm_tls_sink *
     return rc;
 }
 
-/* What the peer is owed and must come before payload. 0, or negative: not now. */
-static int pay(struct gm_tls *tls, const struct gm_tls_sink *sink)
+int gm_tls_direct_pay(struct gm_tls *tls, const struct gm_tls_sink *sink)
 {
     if (tls->finished)
         return 0;
@@ -127,6 +130,7 @@ static int take_key_update(struct gm_tls *tls, const struct gm_chain *rest,
         return refuse(tls, GM_TLS_UNEXPECTED_MESSAGE, -GM_E_TLS_RECORD, sink);
     tls->message_len = 0;
     tls->owes_update |= request == 1;
+    tls->rx_is_new = tls->kernel_rx;
     return gm_tls_flow_update(tls->rx);
 }
 
@@ -248,8 +252,27 @@ int gm_tls_direct_open(struct gm_tls *tls, const struct gm_tls_io *io)
         rc = open_record(tls, io);
     }
     if (rc == 0)
-        (void)pay(tls, &io->sink); /* no blocks now: sealing tries again */
+        (void)gm_tls_direct_pay(tls, &io->sink); /* no blocks now: sealing tries again */
     return tls->dead ? -GM_E_TLS : rc;
+}
+
+/* ---- Beside the kernel (kernel.c) ---- */
+
+int gm_tls_direct_refuse(struct gm_tls *tls, enum gm_tls_alert description,
+                         const struct gm_tls_sink *sink)
+{
+    return refuse(tls, description, -GM_E_TLS_RECORD, sink);
+}
+
+int gm_tls_direct_hear(struct gm_tls *tls, enum gm_tls_content type, gm_slice bytes,
+                       const struct gm_tls_io *io)
+{
+    struct gm_chain opened = {0};
+    if (bytes.len > 0 && gm_chain_push(&opened, io->sink.segs, bytes) != 0)
+        return -GM_E_NOMEM;
+    int rc = take_record(tls, io, type, &opened);
+    gm_chain_clear(&opened, io->sink.segs);
+    return rc;
 }
 
 /* ---- Sealing ---- */
@@ -272,7 +295,7 @@ ssize_t gm_tls_direct_seal(struct gm_tls *tls, struct gm_chain *plain, size_t ma
     size_t done = 0;
     /* With what a record adds: a power of two, which fills blocks to their end. */
     const size_t most = GM_TLS_PAYLOAD_MAX - gm_tls_flow_overhead(tls->tx);
-    int rc = pay(tls, sink);
+    int rc = gm_tls_direct_pay(tls, sink);
     while (rc == 0 && done < max) {
         if (tls->version == GM_TLS_1_3 && gm_tls_flow_sequence(tls->tx) >= GM_TLS_REKEY_RECORDS) {
             rc = gm_tls_direct_rekey(tls, false, sink);

@@ -64,6 +64,13 @@ struct gm_tls_call {
     int error;            /* of ours; the library only knows that it must wait */
 };
 
+/* A record that is no payload, for the kernel to seal: an alert or a KeyUpdate. */
+struct gm_tls_owed {
+    uint8_t type, len;
+    uint8_t bytes[5];
+};
+#define GM_TLS_OWED_MAX 3u
+
 struct gm_tls {
     WOLFSSL *ssl; /* NULL: a server before the hello, or records are ours */
     struct gm_tls_flow *rx, *tx;
@@ -81,6 +88,9 @@ struct gm_tls {
     uint8_t idle_records; /* without payload, in a row */
     uint8_t message[5];   /* a handshake message: header and first byte */
     uint8_t message_len;
+    uint8_t owed_count; /* kernel: records of ours that wait for gm_tls_kernel_say */
+    struct gm_tls_owed owed[GM_TLS_OWED_MAX];
+    uint64_t kernel_records; /* sealed by the kernel with these keys, at most */
     bool is_server : 1;
     bool reference : 1;
     bool ready : 1;
@@ -90,6 +100,9 @@ struct gm_tls {
     bool finished : 1;     /* ours is queued */
     bool owes_update : 1;  /* a KeyUpdate that the peer has asked for */
     bool owes_refusal : 1; /* a no_renegotiation */
+    bool kernel_tx : 1;    /* the kernel seals */
+    bool kernel_rx : 1;    /* the kernel opens */
+    bool rx_is_new : 1;    /* rx has keys that the kernel has not */
 };
 
 /* library.c: wolfSSL bound to chains. */
@@ -117,6 +130,18 @@ ssize_t gm_tls_direct_seal(struct gm_tls *tls, struct gm_chain *plain, size_t ma
 int gm_tls_direct_alert(struct gm_tls *tls, uint8_t level, enum gm_tls_alert description,
                         const struct gm_tls_sink *sink);
 int gm_tls_direct_rekey(struct gm_tls *tls, bool ask, const struct gm_tls_sink *sink);
+/* What the peer is owed and must come before payload. 0, or negative: not now. `sink`: NULL when
+ * the kernel seals. */
+int gm_tls_direct_pay(struct gm_tls *tls, const struct gm_tls_sink *sink);
+/* One record that is no payload, opened by the kernel (its bytes are borrowed). As gm_tls_open. */
+int gm_tls_direct_hear(struct gm_tls *tls, enum gm_tls_content type, gm_slice bytes,
+                       const struct gm_tls_io *io);
+/* Ends the session with an alert, if there is room for one. -GM_E_TLS_RECORD. */
+int gm_tls_direct_refuse(struct gm_tls *tls, enum gm_tls_alert description,
+                         const struct gm_tls_sink *sink);
+/* kernel.c: a record waits for gm_tls_kernel_say. -GM_E_NOMEM: too many do. */
+int gm_tls_kernel_owe(struct gm_tls *tls, enum gm_tls_content type, const uint8_t *bytes,
+                      uint32_t len);
 int gm_tls_reference_open(struct gm_tls *tls, const struct gm_tls_io *io);
 ssize_t gm_tls_reference_seal(struct gm_tls *tls, struct gm_chain *plain, size_t max,
                               const struct gm_tls_sink *sink);

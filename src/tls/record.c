@@ -26,6 +26,7 @@ struct gm_tls_flow {
     uint64_t sequence; /* of the next record */
     enum gm_tls_version version;
     uint8_t iv[GM_TLS_NONCE_BYTES];
+    uint8_t key[32]; /* for gm_tls_flow_keys: `aead` has only what it made of it */
     uint8_t secret_len;
     uint8_t secret[GM_TLS_SECRET_MAX];
     struct gm_tls_aead aead;
@@ -54,6 +55,7 @@ struct gm_tls_flow *gm_tls_flow_new(const struct gm_tls_keys *keys)
     flow->sequence = keys->sequence;
     flow->version = keys->version;
     memcpy(flow->iv, keys->iv, sizeof flow->iv);
+    memcpy(flow->key, keys->key, sizeof flow->key);
     if (keys->version == GM_TLS_1_3) {
         flow->secret_len = keys->secret_len;
         memcpy(flow->secret, keys->secret, keys->secret_len);
@@ -100,21 +102,30 @@ int gm_tls_flow_update(struct gm_tls_flow *flow)
         return -GM_E_TLS;
     struct gm_tls_flow next = {.version = GM_TLS_1_3, .secret_len = flow->secret_len};
     next.aead.cipher = cipher;
-    uint8_t key[32];
     int result = expand_label(flow, "traffic upd", next.secret, next.secret_len);
     if (result == 0)
-        result = expand_label(&next, "key", key, gm_tls_aead_key_bytes(cipher));
+        result = expand_label(&next, "key", next.key, gm_tls_aead_key_bytes(cipher));
     if (result == 0)
         result = expand_label(&next, "iv", next.iv, sizeof next.iv);
     if (result == 0)
-        result = gm_tls_aead_init(&next.aead, cipher, key);
+        result = gm_tls_aead_init(&next.aead, cipher, next.key);
     if (result == 0) {
         gm_tls_aead_wipe(&flow->aead);
         *flow = next;
     }
-    explicit_bzero(key, sizeof key);
     explicit_bzero(&next, sizeof next);
     return result;
+}
+
+void gm_tls_flow_keys(const struct gm_tls_flow *flow, struct gm_tls_keys *out)
+{
+    *out = (struct gm_tls_keys){.version = flow->version,
+                                .cipher = flow->aead.cipher,
+                                .sequence = flow->sequence,
+                                .secret_len = flow->secret_len};
+    memcpy(out->key, flow->key, sizeof out->key);
+    memcpy(out->iv, flow->iv, sizeof out->iv);
+    memcpy(out->secret, flow->secret, sizeof out->secret);
 }
 
 uint64_t gm_tls_flow_sequence(const struct gm_tls_flow *flow)

@@ -49,6 +49,8 @@ void gm_tls_flow_free(struct gm_tls_flow *flow);
 /* TLS 1.3: on to the next generation of keys (RFC 8446 section 7.2), sequence 0. -GM_E_TLS (the
  * flow is TLS 1.2, or the library failed): nothing has changed. */
 int gm_tls_flow_update(struct gm_tls_flow *flow) GM_WARN_UNUSED;
+/* What the next record would be done with, for another to go on. Secret: the caller wipes it. */
+void gm_tls_flow_keys(const struct gm_tls_flow *flow, struct gm_tls_keys *out);
 /* Records sealed or opened with the present keys; at GM_TLS_REKEY_RECORDS a sender must update
  * (AES-GCM's limit is 2^24.5, RFC 8446 section 5.5). */
 uint64_t gm_tls_flow_sequence(const struct gm_tls_flow *flow);

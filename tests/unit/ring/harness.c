@@ -210,9 +210,14 @@ static void rec_on_detached(struct gm_sock *sock, int fd)
     rec_of(sock)->detached_fd = fd;
     rec_of(sock)->detached++;
 }
-const struct gm_sock_ops rec_ops = {rec_on_recv,   rec_on_recv_end, rec_on_hangup,
-                                    rec_on_sent,   rec_on_writable, rec_on_connect,
-                                    rec_on_closed, rec_on_detached};
+const struct gm_sock_ops rec_ops = {.on_recv = rec_on_recv,
+                                    .on_recv_end = rec_on_recv_end,
+                                    .on_hangup = rec_on_hangup,
+                                    .on_sent = rec_on_sent,
+                                    .on_writable = rec_on_writable,
+                                    .on_connect = rec_on_connect,
+                                    .on_closed = rec_on_closed,
+                                    .on_detached = rec_on_detached};
 
 void rec_open(struct rec *rec, struct gm_ring *ring, int fd)
 {

@@ -37,6 +37,21 @@ extern const struct gm_option_choice gm_config_auto_or_off[];
 /* Judges a number of frames, which 0.0.x counted its buffers in. */
 const char *gm_config_check_frames(const char *value);
 
+/* How TLS is done, whoever speaks it: fields `allow_slow_tls` and `kernel_tls` of the program's
+ * struct. */
+#define GM_TLS_ROWS(config)                                                                        \
+    {.flag = "allow-slow-tls",                                                                     \
+     .help = "Start also where AES is not done in hardware: TLS costs forty times as much there",  \
+     .kind = GM_OPTION_SWITCH,                                                                     \
+     .offset = offsetof(config, allow_slow_tls)},                                                  \
+    {                                                                                              \
+        .flag = "kernel-tls", .argument = "auto|off", .fallback = "auto",                          \
+        .help = "Let the kernel seal and open TLS records where it can (module tls; TLS 1.3 from " \
+                "Linux 6.14 on)",                                                                  \
+        .kind = GM_OPTION_CHOICE, .choices = gm_config_auto_or_off,                                \
+        .offset = offsetof(config, kernel_tls)                                                     \
+    }
+
 /* `config` is the program's struct, with the shared part in its field `runtime`. */
 #define GM_RUNTIME_ROWS(config)                                                                    \
     {.flag = "io",                                                                                 \

@@ -3,8 +3,8 @@
  * Owner: the ring's thread. Invariants:
  * - sock->pending counts the requests (and the cancel) under way; only at 0 is a socket finished,
  * so a descriptor is never closed, nor its number reused, under a request that names it;
- * - a finite grant is never armed for more than itself: by the kernel's byte limit, or one receive
- * at a time;
+ * - a finite grant is never armed for more than itself: by the kernel's limits, or one receive at a
+ * time;
  * - a request names its socket by {index, generation}; the buffer of a completion whose socket has
  * gone still comes home;
  * - a buffer lent to the kernel is filled in the order of completions (the probe has made sure of
@@ -35,6 +35,14 @@
 #define ARENA_BYTES (128u << 10)
 /* The kernel's byte limit is 32 bits; a larger grant is armed in parts. */
 #define LIMIT_MAX (1u << 30)
+/* Limited multishots are for heads and small bodies: a receive takes at most a quarter of the
+ * grant, which holds most heads, and three quarters are used before it has to be armed anew.
+ * Measured at 64 connections: 0.13 and 0.01 submissions per request (server, agent) instead of 1
+ * and 1, 0.96 of the CPU time. Larger grants are used up by a few receives of a whole buffer each.
+ */
+#define MULTISHOT_PARTS     4u
+#define MULTISHOT_GRANT_MIN 8192u
+#define MULTISHOT_GRANT_MAX 65536u
 /* After accept ran out of descriptors or memory. */
 #define ACCEPT_PAUSE_NS 100000000ull
 /* Failed submissions in a row before we call it a bug: each of them has let the kernel work off
@@ -183,17 +191,25 @@ static void arm_poll(struct uring *u, struct gm_sock *sock, enum uring_op op, un
     sock->flags |= flag;
 }
 
+/* The kernel ends a limited multishot only with the receive that reaches the limit. So each receive
+ * is capped, too, and the limit is lower than the grant by one byte less than a cap: together they
+ * never exceed it. What they leave is armed when it ends, in the end as one receive of exactly
+ * that.
+ */
 static void arm_recv(struct uring *u, struct gm_sock *sock)
 {
     bool unlimited = sock->recv_grant == GM_RECV_UNLIMITED;
-    bool multishot = has(u, GM_URING_MULTISHOT_RECV) && (unlimited || has(u, GM_URING_RECV_LIMIT));
+    bool small = sock->recv_grant >= MULTISHOT_GRANT_MIN && sock->recv_grant <= MULTISHOT_GRANT_MAX;
+    bool multishot =
+        has(u, GM_URING_MULTISHOT_RECV) && (unlimited || (small && has(u, GM_URING_RECV_LIMIT)));
     uint32_t most = multishot ? LIMIT_MAX : sock->ring->store.pools[sock->pool].buf_bytes;
     uint32_t limit = sock->recv_grant < most ? (uint32_t)sock->recv_grant : most;
     struct io_uring_sqe *sqe = take_sqe(u);
     if (multishot) {
-        io_uring_prep_recv_multishot(sqe, sock->fd, NULL, 0, 0);
+        uint32_t cap = unlimited ? 0 : limit / MULTISHOT_PARTS;
+        io_uring_prep_recv_multishot(sqe, sock->fd, NULL, cap, 0);
         if (!unlimited)
-            gm_abi_set_optlen(sqe, limit);
+            gm_abi_set_optlen(sqe, limit - cap + 1);
     } else {
         io_uring_prep_recv(sqe, sock->fd, NULL, limit, 0);
     }

@@ -157,17 +157,16 @@ CASE(grants_are_exact)
 }
 
 /* Grants that arrive while earlier ones are armed add up, no more and no less. */
-CASE(grants_add_up_under_way)
+static void add_up(const struct variant *variant, uint64_t granted, unsigned most)
 {
     struct gm_rings *rings = start(variant, 1, MEMORY);
     struct rec *rec = rec_new(rings);
     int fd[2];
     tcp_pair(fd);
-    struct args a = {.rec = rec, .fd = fd[1], .grant = 10, .pool = GM_POOL_LINK};
+    struct args a = {.rec = rec, .fd = fd[1], .grant = granted, .pool = GM_POOL_LINK};
     on_ring(rings, 0, do_open, &a);
-    uint64_t granted = 10;
     for (unsigned i = 0; i < 200; i++) {
-        a.grant = 1 + (i * 37u) % 900u;
+        a.grant = 1 + (i * 37u) % most;
         on_ring(rings, 0, do_grant, &a);
         granted += a.grant;
         write_pattern(fd[0], i * 500u, 500);
@@ -184,6 +183,12 @@ CASE(grants_add_up_under_way)
     close(fd[0]);
     finish(rings);
     rec_free(rec);
+}
+
+CASE(grants_add_up_under_way)
+{
+    add_up(variant, 10, 900);
+    add_up(variant, 20000, 500); /* many receives to each, and more than one such grant */
 }
 
 /* A paused socket hears of its peer's going, with bytes unread; the end itself comes after them. */

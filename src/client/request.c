@@ -50,8 +50,7 @@ static void write_head(struct gm_call *call)
     const struct gm_client_fields *ours = call->pool->config.fields;
     struct gm_conn *conn = &call->backend->conn;
     struct gm_head_request head;
-    int rc = gm_head_read_request(call->block.data, call->block.len, &head);
-    GM_ASSERT(rc == 0); /* it was read before the call began */
+    gm_head_view_request(call->block.data, &head); /* it was checked before the call began */
     size_t need =
         call->block.len + target->prefix.len + target->authority.len + REQUEST_ADDED_BYTES;
     char *place = gm_conn_reserve(conn, need);

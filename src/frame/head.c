@@ -1,8 +1,8 @@
 /* Head blocks: writer and checked reader (frame/PROTOCOL.md section 6).
  *
  * One set of checks serves both directions, so that nothing can be written that would be refused.
- * Bytes are judged by a class table (names, methods, authorities) or by a range test over 16 bytes
- * at a time (values, targets: the long strings).
+ * Bytes are judged 16 at a time (base/scan.h); names, methods and authorities with unusual ones by
+ * a class table.
  */
 #include "frame/head.h"
 
@@ -10,12 +10,9 @@
 #include <string.h>
 #include <strings.h>
 
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
-
 #include "base/assert.h"
 #include "base/error.h"
+#include "base/scan.h"
 
 #define FIELD_LEN 4u /* the two lengths in front of name and value */
 
@@ -46,78 +43,15 @@ static bool all_of_class(const char *p, size_t n, uint8_t class)
     return common != 0;
 }
 
-/* The bytes that a string may hold besides 0x21..0x7e and 0x80..0xff. */
-enum text_rule { TEXT_VISIBLE, TEXT_SPACED /* SP and TAB too */ };
-
-static bool text_byte_bad(uint8_t c, enum text_rule rule)
+static inline bool token_ok(const char *p, size_t n)
 {
-    bool blank = (c == ' ') | (c == '\t');
-    return ((c <= ' ') & !(blank & (rule == TEXT_SPACED))) | (c == 0x7f);
+    return n > 0 && (gm_scan_plain(p, n, "-_") || all_of_class(p, n, CLASS_TOKEN));
 }
 
-static bool text_bytes_ok(const char *p, size_t n, enum text_rule rule)
+static inline bool authority_ok(const char *p, size_t n)
 {
-    bool bad = false;
-    for (size_t i = 0; i < n; i++)
-        bad |= text_byte_bad((uint8_t)p[i], rule);
-    return !bad;
+    return gm_scan_plain(p, n, ".:") || all_of_class(p, n, CLASS_AUTHORITY);
 }
-
-#ifdef __SSE2__
-/* Nonzero where one of 16 bytes is not allowed. */
-static int text_block_bad(__m128i v, enum text_rule rule)
-{
-    const __m128i space = _mm_set1_epi8(' ');
-    __m128i low = _mm_cmpeq_epi8(_mm_min_epu8(v, space), v); /* c <= ' ' */
-    if (rule == TEXT_SPACED) {
-        __m128i fine =
-            _mm_or_si128(_mm_cmpeq_epi8(v, space), _mm_cmpeq_epi8(v, _mm_set1_epi8('\t')));
-        low = _mm_andnot_si128(fine, low);
-    }
-    return _mm_movemask_epi8(_mm_or_si128(low, _mm_cmpeq_epi8(v, _mm_set1_epi8(0x7f))));
-}
-
-static __m128i load_block(const char *p)
-{
-    return _mm_loadu_si128((const __m128i *)(const void *)p);
-}
-
-/* 4 to 15 bytes as one block: two overlapping loads, so that every byte of the block is one of
- * them. */
-static __m128i load_short(const char *p, size_t n)
-{
-    uint64_t first;
-    uint64_t last;
-    if (n >= 8) {
-        memcpy(&first, p, 8);
-        memcpy(&last, p + n - 8, 8);
-        return _mm_set_epi64x((int64_t)last, (int64_t)first);
-    }
-    uint32_t head;
-    uint32_t tail;
-    memcpy(&head, p, 4);
-    memcpy(&tail, p + n - 4, 4);
-    return _mm_set_epi32((int)tail, (int)head, (int)tail, (int)head);
-}
-
-/* The last block overlaps the one before, so that only a few bytes ever go one by one. */
-static bool text_ok(const char *p, size_t n, enum text_rule rule)
-{
-    if (n < 4)
-        return text_bytes_ok(p, n, rule);
-    if (n < 16)
-        return text_block_bad(load_short(p, n), rule) == 0;
-    int bad = text_block_bad(load_block(p + n - 16), rule);
-    for (size_t i = 0; i + 16 < n; i += 16)
-        bad |= text_block_bad(load_block(p + i), rule);
-    return bad == 0;
-}
-#else
-static bool text_ok(const char *p, size_t n, enum text_rule rule)
-{
-    return text_bytes_ok(p, n, rule);
-}
-#endif
 
 static bool is_blank(char c)
 {
@@ -126,53 +60,45 @@ static bool is_blank(char c)
 
 /* --- Fields --- */
 
-/* Names that belong to one leg's framing; `host` is one in requests and trailers only. */
-struct leg_field {
-    const char *name;
-    uint8_t len;
-    uint8_t kinds; /* 1 << GM_HEAD_… */
-};
-
-#define IN_REQUEST  (1u << GM_HEAD_REQUEST)
-#define IN_RESPONSE (1u << GM_HEAD_RESPONSE)
-#define IN_TRAILERS (1u << GM_HEAD_TRAILERS)
-#define IN_ALL      (IN_REQUEST | IN_RESPONSE | IN_TRAILERS)
-
-static const struct leg_field leg_fields[] = {
-    {"connection", 10, IN_ALL},
-    {"content-length", 14, IN_ALL},
-    {"host", 4, IN_REQUEST | IN_TRAILERS},
-    {"keep-alive", 10, IN_ALL},
-    {"proxy-connection", 16, IN_ALL},
-    {"te", 2, IN_ALL},
-    {"transfer-encoding", 17, IN_ALL},
-};
-/* 1 << length of each name above: most names are ruled out by their length alone. */
-#define LEG_FIELD_LENGTHS (1u << 2 | 1u << 4 | 1u << 7 | 1u << 10 | 1u << 14 | 1u << 16 | 1u << 17)
-
-/* True for a field that no block of this kind may carry. `upgrade`: the block has the UPGRADE flag,
- * and so may have the field. */
-static bool leg_field(const struct gm_head_field *field, uint8_t kind, bool upgrade)
+static inline bool is_named(const struct gm_head_field *field, const char *name)
 {
-    if (field->name_len > 17 || (LEG_FIELD_LENGTHS >> field->name_len & 1u) == 0)
+    return (field->name[0] | 0x20) == name[0] &&
+           strncasecmp(field->name, name, field->name_len) == 0;
+}
+
+/* True for a field that no block of this kind may carry, because it belongs to one leg's framing;
+ * `host` does in requests and trailers only. `upgrade`: the block has the UPGRADE flag, and so may
+ * have the field. Most names are ruled out by their length alone. */
+static inline bool leg_field(const struct gm_head_field *field, uint8_t kind, bool upgrade)
+{
+    switch (field->name_len) {
+    case sizeof "te" - 1:
+        return is_named(field, "te");
+    case sizeof "host" - 1:
+        return kind != GM_HEAD_RESPONSE && is_named(field, "host");
+    case sizeof "upgrade" - 1:
+        return !upgrade && is_named(field, "upgrade");
+    case sizeof "connection" - 1: /* as long as the other */
+        return is_named(field, "connection") || is_named(field, "keep-alive");
+    case sizeof "content-length" - 1:
+        return is_named(field, "content-length");
+    case sizeof "proxy-connection" - 1:
+        return is_named(field, "proxy-connection");
+    case sizeof "transfer-encoding" - 1:
+        return is_named(field, "transfer-encoding");
+    default:
         return false;
-    for (size_t i = 0; i < sizeof(leg_fields) / sizeof(leg_fields[0]); i++) {
-        const struct leg_field *row = &leg_fields[i];
-        if (row->len == field->name_len && (field->name[0] | 0x20) == row->name[0] &&
-            (row->kinds >> kind & 1u) && strncasecmp(row->name, field->name, row->len) == 0)
-            return true;
     }
-    return !upgrade && field->name_len == 7 && strncasecmp("upgrade", field->name, 7) == 0;
 }
 
 static bool field_ok(const struct gm_head_field *field, uint8_t kind, bool upgrade)
 {
-    if (field->name_len == 0 || !all_of_class(field->name, field->name_len, CLASS_TOKEN))
+    if (!token_ok(field->name, field->name_len))
         return false;
     size_t n = field->value_len;
     if (n > 0) {
         if (is_blank(field->value[0]) || is_blank(field->value[n - 1]) ||
-            !text_ok(field->value, n, TEXT_SPACED))
+            !gm_scan_text(field->value, n, GM_SCAN_SPACED))
             return false;
     }
     return !leg_field(field, kind, upgrade);
@@ -188,11 +114,11 @@ static bool request_ok(const struct gm_head_request *r)
         return false;
     if (body && (r->flags & GM_HEAD_FLAG_UPGRADE))
         return false;
-    if (r->method_len == 0 || !all_of_class(r->method, r->method_len, CLASS_TOKEN))
+    if (!token_ok(r->method, r->method_len))
         return false;
-    if (r->target_len == 0 || !text_ok(r->target, r->target_len, TEXT_VISIBLE))
+    if (r->target_len == 0 || !gm_scan_text(r->target, r->target_len, GM_SCAN_VISIBLE))
         return false;
-    return all_of_class(r->authority, r->authority_len, CLASS_AUTHORITY);
+    return authority_ok(r->authority, r->authority_len);
 }
 
 static bool response_ok(const struct gm_head_response *r)
@@ -207,7 +133,7 @@ static bool response_ok(const struct gm_head_response *r)
         return false;
     if ((r->flags & GM_HEAD_FLAG_UPGRADE) && r->status != 101)
         return false;
-    return text_ok(r->reason, r->reason_len, TEXT_SPACED);
+    return gm_scan_text(r->reason, r->reason_len, GM_SCAN_SPACED);
 }
 
 /* --- Writing --- */
@@ -372,32 +298,48 @@ static int check_fields(const uint8_t *p, const uint8_t *end, uint16_t count, ui
     return fields.at == end ? 0 : -GM_E_PROTOCOL;
 }
 
+/* Bytes of the three strings behind the fixed part. */
+static size_t request_strings(const uint8_t *p)
+{
+    return (size_t)p[2] + gm_frame_get_u16(p + 4) + gm_frame_get_u16(p + 6);
+}
+
+/* The fixed part and where the strings are; `fields` begin behind them. */
+static void request_view(const uint8_t *p, struct gm_head_request *out)
+{
+    *out = (struct gm_head_request){
+        .method = (const char *)p + GM_HEAD_REQUEST_LEN,
+        .flags = p[1],
+        .method_len = p[2],
+        .target_len = gm_frame_get_u16(p + 4),
+        .authority_len = gm_frame_get_u16(p + 6),
+        .content_length = gm_frame_get_u64(p + 8),
+        .fields.count = gm_frame_get_u16(p + 16),
+    };
+    out->target = out->method + out->method_len;
+    out->authority = out->target + out->target_len;
+    out->fields.at = (const uint8_t *)out->authority + out->authority_len;
+}
+
 int gm_head_read_request(const uint8_t *p, size_t len, struct gm_head_request *out)
 {
     if (len >= 1 && p[0] != GM_HEAD_REQUEST)
         return -ENOTSUP;
     if (len < GM_HEAD_REQUEST_LEN || len > GM_FRAME_BLOCK_MAX)
         return -GM_E_PROTOCOL;
-    const uint8_t *end = p + len;
-    *out = (struct gm_head_request){
-        .flags = p[1],
-        .method_len = p[2],
-        .target_len = gm_frame_get_u16(p + 4),
-        .authority_len = gm_frame_get_u16(p + 6),
-        .content_length = gm_frame_get_u64(p + 8),
-    };
-    size_t strings = (size_t)out->method_len + out->target_len + out->authority_len;
-    if (strings > len - GM_HEAD_REQUEST_LEN)
+    if (request_strings(p) > len - GM_HEAD_REQUEST_LEN)
         return -GM_E_PROTOCOL;
-    out->method = (const char *)p + GM_HEAD_REQUEST_LEN;
-    out->target = out->method + out->method_len;
-    out->authority = out->target + out->target_len;
+    request_view(p, out);
     if (!request_ok(out))
         return -GM_E_PROTOCOL;
-    out->fields.at = p + GM_HEAD_REQUEST_LEN + strings;
-    out->fields.count = gm_frame_get_u16(p + 16);
-    return check_fields(out->fields.at, end, out->fields.count, GM_HEAD_REQUEST,
+    return check_fields(out->fields.at, p + len, out->fields.count, GM_HEAD_REQUEST,
                         (out->flags & GM_HEAD_FLAG_UPGRADE) != 0);
+}
+
+void gm_head_view_request(const uint8_t *p, struct gm_head_request *out)
+{
+    GM_ASSERT(p[0] == GM_HEAD_REQUEST);
+    request_view(p, out);
 }
 
 int gm_head_read_response(const uint8_t *p, size_t len, struct gm_head_response *out)

@@ -111,6 +111,8 @@ int gm_head_write_finish(struct gm_head_writer *writer) __attribute__((warn_unus
  * block of another kind gives -ENOTSUP. */
 int gm_head_read_request(const uint8_t *p, size_t len, struct gm_head_request *out)
     __attribute__((warn_unused_result));
+/* The same for a block that gm_head_read_request has accepted, without looking at it again. */
+void gm_head_view_request(const uint8_t *p, struct gm_head_request *out);
 int gm_head_read_response(const uint8_t *p, size_t len, struct gm_head_response *out)
     __attribute__((warn_unused_result));
 int gm_head_read_trailers(const uint8_t *p, size_t len, struct gm_head_fields *out)

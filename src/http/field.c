@@ -74,7 +74,7 @@ static inline char lower(char c)
 static bool equal_nocase(const char *a, const char *b, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
-        if (lower(a[i]) != lower(b[i]))
+        if (a[i] != b[i] && lower(a[i]) != lower(b[i]))
             return false;
     }
     return true;
@@ -163,18 +163,29 @@ static inline bool common_name(const char *p, size_t len)
 }
 #endif
 
+#if defined(__SSE2__)
+/* The name at p of which `window` holds the first 32 bytes: its length, and its number; 0 for one
+ * that has to be looked at byte by byte. */
+static inline size_t name_wide(const char *window, uint8_t *id)
+{
+    size_t len = find_colon(window);
+    *id = lookup_wide(window, len);
+    return len < 32 && (*id != GM_HTTP_ID_OTHER || common_name(window, len)) ? len : 0;
+}
+#endif
+
 /* Finds the end of the name at p and its number. Returns where the ":" should be; the caller looks.
  */
 static inline const char *name_parse(const char *p, const char *end, uint8_t *id)
 {
 #if defined(__SSE2__)
-    if (end - p >= 32) {
-        size_t len = find_colon(p);
-        *id = lookup_wide(p, len);
-        if (len < 32 && (*id != GM_HTTP_ID_OTHER || common_name(p, len)))
-            return p + len;
-        return gm_http_skip(p, end, GM_HTTP_C_TOKEN);
-    }
+    char last[32] = {0}; /* the last line of a head is often shorter than 32 bytes */
+    size_t left = (size_t)(end - p);
+    if (left < sizeof last)
+        memcpy(last, p, left);
+    size_t len = name_wide(left < sizeof last ? last : p, id);
+    if (len > 0)
+        return p + len;
 #endif
     const char *q = gm_http_skip(p, end, GM_HTTP_C_TOKEN);
     *id = (uint8_t)gm_http_field_lookup(p, (size_t)(q - p));

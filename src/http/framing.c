@@ -41,12 +41,6 @@ int gm_http_length_parse(struct gm_http_span text, uint64_t *out)
     return 0;
 }
 
-static bool is_token(struct gm_http_span text)
-{
-    return text.len > 0 &&
-           gm_http_skip(text.p, text.p + text.len, GM_HTTP_C_TOKEN) == text.p + text.len;
-}
-
 /* Transfer-Encoding: `chunked` alone is spoken; other codings are told apart from nonsense. */
 static int coding_check(struct gm_http_span value)
 {
@@ -56,7 +50,7 @@ static int coding_check(struct gm_http_span value)
         return 0;
     while (gm_http_list_next(&value, &element)) {
         /* Nothing may follow chunked, and it takes no parameters. */
-        if (chunked || !is_token(element))
+        if (chunked || !gm_http_is_token(element))
             return -GM_HTTP_E_CODING_INVALID;
         chunked = gm_http_span_equal_nocase(element, GM_HTTP_LIT("chunked"));
         any = true;
@@ -110,7 +104,7 @@ static int nominate(struct gm_http_fields *fields, struct gm_http_span token)
 static int connection_token(struct gm_http_fields *fields, struct gm_http_span token,
                             struct connection *c)
 {
-    if (!is_token(token))
+    if (!gm_http_is_token(token))
         return -GM_HTTP_E_CONNECTION_INVALID;
     if (gm_http_span_equal_nocase(token, GM_HTTP_LIT("close")))
         c->close = true;
@@ -159,7 +153,7 @@ static int protocol_check(struct gm_http_span value)
                                     slash != NULL ? (size_t)(slash - element.p) : element.len};
         struct gm_http_span version = {element.p + name.len + 1,
                                        slash != NULL ? element.len - name.len - 1 : 0};
-        if (!is_token(name) || (slash != NULL && !is_token(version)))
+        if (!gm_http_is_token(name) || (slash != NULL && !gm_http_is_token(version)))
             return -GM_HTTP_E_UPGRADE_INVALID;
         any = true;
     }

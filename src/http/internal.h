@@ -6,6 +6,7 @@
 #ifndef GM_HTTP_INTERNAL_H
 #define GM_HTTP_INTERNAL_H
 
+#include "base/scan.h"
 #include "http/field.h"
 #include "http/parser.h"
 
@@ -35,6 +36,13 @@ static inline const char *gm_http_skip(const char *p, const char *end, unsigned 
     while (p < end && gm_http_is(*p, class_bits))
         p++;
     return p;
+}
+
+/* Not empty, and all of it tchar. */
+static inline bool gm_http_is_token(struct gm_http_span s)
+{
+    return s.len > 0 && (gm_scan_plain(s.p, s.len, "-_") ||
+                         gm_http_skip(s.p, s.p + s.len, GM_HTTP_C_TOKEN) == s.p + s.len);
 }
 
 static inline const char *gm_http_skip_space(const char *p, const char *end)

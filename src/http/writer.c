@@ -107,17 +107,12 @@ void gm_http_out_init(struct gm_http_out *out, char *p, size_t cap)
 
 static bool all_value(struct gm_http_span s)
 {
-    return s.len == 0 || gm_http_scan_value(s.p, s.p + s.len) == s.p + s.len;
+    return gm_scan_text(s.p, s.len, GM_SCAN_SPACED);
 }
 
 static bool all_target(struct gm_http_span s)
 {
     return s.len == 0 || gm_http_scan_target(s.p, s.p + s.len) == s.p + s.len;
-}
-
-static bool is_token(struct gm_http_span s)
-{
-    return s.len > 0 && gm_http_skip(s.p, s.p + s.len, GM_HTTP_C_TOKEN) == s.p + s.len;
 }
 
 /* Makes sure that a line is safe and that n bytes of it fit. */
@@ -143,7 +138,7 @@ int gm_http_write_request_line(struct gm_http_out *out, struct gm_http_span meth
                                struct gm_http_span prefix, struct gm_http_span target,
                                unsigned version_minor)
 {
-    bool safe = version_minor <= 1 && is_token(method) && prefix.len + target.len > 0 &&
+    bool safe = version_minor <= 1 && gm_http_is_token(method) && prefix.len + target.len > 0 &&
                 all_target(prefix) && all_target(target);
     if (!begin(out, safe, method.len + prefix.len + target.len + 12))
         return out->error;
@@ -175,7 +170,7 @@ int gm_http_write_status_line(struct gm_http_out *out, unsigned version_minor, u
 int gm_http_write_field(struct gm_http_out *out, struct gm_http_span name,
                         struct gm_http_span value)
 {
-    if (!begin(out, is_token(name) && all_value(value), name.len + value.len + 4))
+    if (!begin(out, gm_http_is_token(name) && all_value(value), name.len + value.len + 4))
         return out->error;
     put(out, name);
     put(out, GM_HTTP_LIT(": "));

@@ -50,11 +50,11 @@ static void put_field(struct gm_head_writer *writer, struct gm_http_span name,
     gm_head_write_field(writer, &field);
 }
 
-/* One field of all those of that name whose word counts, and our own element behind them. */
+/* One field of all those of that id, which `name` spells, whose word counts, and our own element
+ * behind them. */
 static void put_list(struct gm_head_writer *writer, const struct gm_forwarded *way,
-                     struct gm_http_span name, struct gm_http_span ours)
+                     enum gm_http_field_id id, struct gm_http_span name, struct gm_http_span ours)
 {
-    enum gm_http_field_id id = gm_http_field_lookup(name.p, name.len);
     char text[LIST_BYTES];
     size_t len = 0;
     unsigned from = 0;
@@ -92,7 +92,8 @@ static void put_forwarded(struct gm_head_writer *writer, const struct gm_forward
         len = append(text, len, host);
         len = append(text, len, GM_HTTP_LIT("\""));
     }
-    put_list(writer, way, GM_HTTP_LIT("Forwarded"), (struct gm_http_span){text, len});
+    put_list(writer, way, GM_HTTP_ID_FORWARDED, GM_HTTP_LIT("Forwarded"),
+             (struct gm_http_span){text, len});
 }
 
 void gm_forwarded_write(const struct gm_forwarded *way, struct gm_head_writer *writer)
@@ -100,7 +101,7 @@ void gm_forwarded_write(const struct gm_forwarded *way, struct gm_head_writer *w
     const struct gm_http_fields *fields = &way->head->fields;
     char text[INET6_ADDRSTRLEN];
     struct gm_http_span address = {text, gm_peer_text(way->peer, text)};
-    put_list(writer, way, GM_HTTP_LIT("X-Forwarded-For"), address);
+    put_list(writer, way, GM_HTTP_ID_X_FORWARDED_FOR, GM_HTTP_LIT("X-Forwarded-For"), address);
     if (!keeps(way) || !gm_http_fields_has(fields, GM_HTTP_ID_X_FORWARDED_PROTO))
         put_field(writer, GM_HTTP_LIT("X-Forwarded-Proto"),
                   way->tls ? GM_HTTP_LIT("https") : GM_HTTP_LIT("http"));

@@ -13,29 +13,43 @@
  * what we add. */
 #define RELAY_ADDED_BYTES 512u
 
-static bool head_has(const struct gm_head_response *head, const char *name)
+/* Fields of an answer that mean something to us. */
+enum { RELAY_DATE = 1, RELAY_REQUEST_ID = 2, RELAY_OUR_ERROR = 4 };
+
+static bool is_named(const struct gm_head_field *field, const char *name)
 {
-    struct gm_head_fields fields = head->fields;
-    struct gm_head_field field;
-    size_t len = strlen(name);
-    while (gm_head_next(&fields, &field)) {
-        if (field.name_len == len && strncasecmp(field.name, name, len) == 0)
-            return true;
-    }
-    return false;
+    return strncasecmp(field->name, name, field->name_len) == 0;
 }
 
-static void relay_fields(struct gm_http_out *out, struct gm_head_fields fields)
+/* Which of them it is; 0: none. Hardly any other has one of their lengths. */
+static inline unsigned known_field(const struct gm_head_field *field)
 {
+    switch (field->name_len) {
+    case sizeof "Date" - 1:
+        return is_named(field, "Date") ? RELAY_DATE : 0;
+    case sizeof "X-Request-Id" - 1:
+        return is_named(field, "X-Request-Id") ? RELAY_REQUEST_ID : 0;
+    case sizeof "X-Gimlet-Error" - 1:
+        return is_named(field, "X-Gimlet-Error") ? RELAY_OUR_ERROR : 0;
+    default:
+        return 0;
+    }
+}
+
+/* Returns which of the known fields there were. */
+static unsigned relay_fields(struct gm_http_out *out, struct gm_head_fields fields)
+{
+    unsigned found = 0;
     struct gm_head_field field;
     while (gm_head_next(&fields, &field)) {
+        unsigned known = known_field(&field);
+        found |= known;
         /* The gateway's own field: no backend speaks in its name. */
-        if (field.name_len == sizeof "X-Gimlet-Error" - 1 &&
-            strncasecmp(field.name, "X-Gimlet-Error", field.name_len) == 0)
-            continue;
-        gm_http_write_field(out, (struct gm_http_span){field.name, field.name_len},
-                            (struct gm_http_span){field.value, field.value_len});
+        if (known != RELAY_OUR_ERROR)
+            gm_http_write_field(out, (struct gm_http_span){field.name, field.name_len},
+                                (struct gm_http_span){field.value, field.value_len});
     }
+    return found;
 }
 
 static enum gm_answer_framing choose_framing(const struct gm_exchange *exchange,
@@ -89,14 +103,14 @@ static void write_head(struct gm_exchange *exchange, const struct gm_head_respon
     gm_http_out_init(&out, place, need);
     gm_http_write_status_line(&out, 1, head->status,
                               (struct gm_http_span){head->reason, head->reason_len});
-    relay_fields(&out, head->fields);
+    unsigned found = relay_fields(&out, head->fields);
     if (!interim) {
         relay_framing(&out, exchange, head);
-        if (!head_has(head, "date"))
+        if ((found & RELAY_DATE) == 0)
             gm_http_write_field(
                 &out, GM_HTTP_LIT("Date"),
                 (struct gm_http_span){gm_server_date(exchange->ctx), GM_HTTP_DATE_LEN});
-        if (!head_has(head, "x-request-id"))
+        if ((found & RELAY_REQUEST_ID) == 0)
             gm_http_write_field(
                 &out, GM_HTTP_LIT("X-Request-Id"),
                 (struct gm_http_span){exchange->request_id, exchange->request_id_len});
@@ -242,7 +256,7 @@ static void relay_trailers(struct gm_exchange *exchange, gm_slice block)
         struct gm_http_out out;
         gm_http_out_init(&out, place, need);
         gm_http_write_raw(&out, GM_HTTP_LIT(GM_HTTP_CHUNK_LAST));
-        relay_fields(&out, fields);
+        (void)relay_fields(&out, fields);
         gm_http_write_end(&out);
         GM_ASSERT(out.error == 0);
         gm_conn_commit(&exchange->client->conn, out.len);

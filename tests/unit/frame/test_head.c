@@ -97,6 +97,14 @@ Test(head, request_round_trip)
         expect_text(f.value, f.value_len, fields[i].value);
     }
     cr_assert_not(gm_head_next(&out.fields, &f));
+
+    struct gm_head_request again;
+    gm_head_view_request(block, &again);
+    expect_text(again.target, again.target_len, "/v1//a%2Fb?q=\x80x");
+    expect_text(again.authority, again.authority_len, "[::1]:8080");
+    cr_assert_eq(again.fields.count, 3);
+    cr_assert(gm_head_next(&again.fields, &f));
+    expect_text(f.name, f.name_len, "X-Case");
 }
 
 Test(head, wire_layout_is_the_protocols)

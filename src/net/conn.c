@@ -1,8 +1,9 @@
 /* A connection: send queue, cork, flush, close protocol. Owner: one ring.
  *
- * Invariants: the bytes of the send under way are the first `sending_bytes` of `out` and stay there
- * until on_sent; the cork block holds one reference of ours while it has room, and every piece
- * queued from it holds another; nothing is written after a close was asked for. */
+ * Invariants: a queue that has nothing to hold is given back in the step that has emptied it; the
+ * bytes of the send under way are the first `sending_bytes` of `out` and stay there until on_sent;
+ * the cork block holds one reference of ours while it has room, and every piece queued from it
+ * holds another; nothing is written after a close was asked for. */
 #include "net/conn.h"
 
 #include <errno.h>
@@ -14,7 +15,7 @@
 
 static void conn_flush(struct gm_task *task);
 static void conn_evacuate(struct gm_holder *holder);
-static void conn_close_expired(struct gm_timer *timer);
+static void conn_expired(struct gm_timer *timer);
 static const struct gm_sock_ops conn_sock_ops;
 
 static struct gm_conn *conn_of(struct gm_sock *sock)
@@ -27,9 +28,7 @@ static void conn_init(struct gm_conn *conn, const struct gm_conn_ops *ops, enum 
     memset(conn, 0, sizeof *conn);
     conn->ops = ops;
     conn->state = (uint8_t)state;
-    gm_task_init(&conn->flush, conn_flush);
-    gm_holder_init(&conn->holder, conn_evacuate);
-    gm_timer_init(&conn->close_timer, conn_close_expired);
+    gm_timer_init(&conn->timer, conn_expired);
 }
 
 int gm_conn_open(struct gm_ring *ring, struct gm_conn *conn, int fd, const struct gm_conn_ops *ops)
@@ -50,10 +49,54 @@ bool gm_conn_is_open(const struct gm_conn *conn)
     return conn->state == CONN_CONNECTING || conn->state == CONN_OPEN;
 }
 
+/* From now on; what was to be timed before is over. */
+static void conn_timer(struct gm_conn *conn, uint64_t span_ns)
+{
+    struct gm_ring *ring = gm_conn_ring(conn);
+    gm_timer_set(ring, &conn->timer, gm_ring_now_ns(ring) + span_ns);
+}
+
+/* ---- The queue ---- */
+
+static struct gm_conn_queue *conn_queue_take(struct gm_conn *conn)
+{
+    struct gm_conn_queue *queue = gm_ring_desk(gm_conn_ring(conn));
+    *queue = (struct gm_conn_queue){.conn = conn};
+    gm_task_init(&queue->flush, conn_flush);
+    gm_holder_init(&queue->holder, conn_evacuate);
+    conn->queue = queue;
+    return queue;
+}
+
+/* The connection's queue, made when there is none. */
+static struct gm_conn_queue *conn_queue(struct gm_conn *conn)
+{
+    return conn->queue != NULL ? conn->queue : conn_queue_take(conn);
+}
+
+static void conn_queue_give(struct gm_conn *conn)
+{
+    GM_ASSERT(gm_list_empty(&conn->queue->flush.node));
+    gm_ring_unhold(&conn->queue->holder);
+    gm_ring_desk_give(gm_conn_ring(conn), conn->queue);
+    conn->queue = NULL;
+}
+
+/* Gives the queue back when it has nothing to hold. Links, which are few and hardly ever idle, keep
+ * theirs. */
+static void conn_rest(struct gm_conn *conn)
+{
+    const struct gm_conn_queue *queue = conn->queue;
+    if (queue != NULL && conn->ops->on_flush == NULL && queue->sending_bytes == 0 &&
+        queue->out.count == 0 && queue->cork == NULL && queue->sealed_bytes == 0 &&
+        !queue->blocked && gm_list_empty(&queue->flush.node))
+        conn_queue_give(conn);
+}
+
 /* What the socket is given: what was queued, or what became of it when sealed. */
 static struct gm_chain *conn_wire(struct gm_conn *conn)
 {
-    return GM_LIKELY(conn->tls == NULL) ? &conn->out : conn_tls_wire(conn);
+    return GM_LIKELY(conn->tls == NULL) ? &conn->queue->out : conn_tls_wire(conn);
 }
 
 void gm_conn_recv(struct gm_conn *conn, enum gm_pool pool, uint64_t bytes)
@@ -71,13 +114,13 @@ uint64_t gm_conn_recv_left(const struct gm_conn *conn)
 
 /* ---- Writing ---- */
 
-static void conn_cork_drop(struct gm_conn *conn)
+static void conn_cork_drop(struct gm_conn_queue *queue)
 {
-    if (conn->cork == NULL)
+    if (queue->cork == NULL)
         return;
-    gm_buf_put(conn->cork);
-    conn->cork = NULL;
-    conn->cork_start = conn->cork_used = 0;
+    gm_buf_put(queue->cork);
+    queue->cork = NULL;
+    queue->cork_start = queue->cork_used = 0;
 }
 
 /* An owner that waits for the handshake takes it as the end of its dial. */
@@ -104,8 +147,17 @@ void conn_break(struct gm_conn *conn, int error)
 /* What waits to be sent has become worthless. */
 static void conn_drop_queue(struct gm_conn *conn)
 {
-    gm_chain_clear(&conn->out, gm_ring_segs(gm_conn_ring(conn)));
-    conn_cork_drop(conn);
+    gm_chain_clear(&conn->queue->out, gm_ring_segs(gm_conn_ring(conn)));
+    conn_cork_drop(conn->queue);
+}
+
+/* The end of it. */
+static void conn_queue_end(struct gm_conn *conn)
+{
+    if (conn->queue == NULL)
+        return;
+    conn_drop_queue(conn);
+    conn_queue_give(conn);
 }
 
 /* The peer takes nothing any more. It may have answered before it left, so reading goes on to its
@@ -119,10 +171,11 @@ static void conn_send_failed(struct gm_conn *conn, int error)
     conn->send_error = (int16_t)error;
     conn_drop_queue(conn);
     gm_chain_clear(conn_wire(conn), gm_ring_segs(gm_conn_ring(conn)));
-    conn->sealed_bytes = 0;
-    gm_ring_unhold(&conn->holder);
-    gm_timer_set(gm_conn_ring(conn), &conn->close_timer,
-                 gm_ring_now_ns(gm_conn_ring(conn)) + GM_CONN_VERDICT_NS);
+    conn->queue->sealed_bytes = 0;
+    conn->queue->blocked = false;
+    gm_ring_unhold(&conn->queue->holder);
+    conn_rest(conn);
+    conn_timer(conn, GM_CONN_VERDICT_NS);
 }
 
 static bool conn_writes(const struct gm_conn *conn)
@@ -144,7 +197,7 @@ void conn_starve(struct gm_conn *conn)
 
 static bool conn_push(struct gm_conn *conn, gm_slice slice)
 {
-    if (GM_LIKELY(gm_chain_push(&conn->out, gm_ring_segs(gm_conn_ring(conn)), slice) == 0))
+    if (GM_LIKELY(gm_chain_push(&conn->queue->out, gm_ring_segs(gm_conn_ring(conn)), slice) == 0))
         return true;
     gm_slice_put(slice);
     conn_starve(conn);
@@ -154,19 +207,20 @@ static bool conn_push(struct gm_conn *conn, gm_slice slice)
 /* Moves what was written to the cork block into the queue, so that the order of pieces is kept. */
 static bool conn_cork_queue(struct gm_conn *conn)
 {
-    if (conn->cork == NULL || conn->cork_used == conn->cork_start)
+    struct gm_conn_queue *queue = conn->queue;
+    if (queue->cork == NULL || queue->cork_used == queue->cork_start)
         return true;
-    gm_slice piece = {conn->cork->data + conn->cork_start,
-                      (uint32_t)(conn->cork_used - conn->cork_start), conn->cork};
-    gm_buf_ref(conn->cork);
-    conn->cork_start = conn->cork_used;
+    gm_slice piece = {queue->cork->data + queue->cork_start,
+                      (uint32_t)(queue->cork_used - queue->cork_start), queue->cork};
+    gm_buf_ref(queue->cork);
+    queue->cork_start = queue->cork_used;
     return conn_push(conn, piece);
 }
 
 void gm_conn_kick(struct gm_conn *conn)
 {
     if (conn->state != CONN_CLOSED)
-        gm_ring_flush(gm_conn_ring(conn), &conn->flush);
+        gm_ring_flush(gm_conn_ring(conn), &conn_queue(conn)->flush);
 }
 
 void *gm_conn_reserve(struct gm_conn *conn, size_t need)
@@ -174,44 +228,48 @@ void *gm_conn_reserve(struct gm_conn *conn, size_t need)
     GM_ASSERT(need <= GM_BLOCK_HEAD_BYTES);
     if (!conn_writes(conn))
         return NULL;
-    if (conn->cork != NULL && conn->cork->size - conn->cork_used < need) {
+    struct gm_conn_queue *queue = conn_queue(conn);
+    if (queue->cork != NULL && queue->cork->size - queue->cork_used < need) {
         if (!conn_cork_queue(conn))
             return NULL;
-        conn_cork_drop(conn);
+        conn_cork_drop(queue);
     }
-    if (conn->cork == NULL) {
-        conn->cork = gm_ring_block(gm_conn_ring(conn),
-                                   need <= GM_BLOCK_SMALL_BYTES ? GM_BLOCK_SMALL : GM_BLOCK_HEAD);
-        if (conn->cork == NULL) {
+    if (queue->cork == NULL) {
+        queue->cork = gm_ring_block(gm_conn_ring(conn),
+                                    need <= GM_BLOCK_SMALL_BYTES ? GM_BLOCK_SMALL : GM_BLOCK_HEAD);
+        if (queue->cork == NULL) {
             conn_starve(conn);
             return NULL;
         }
-        conn->cork_start = conn->cork_used = 0;
+        queue->cork_start = queue->cork_used = 0;
     }
-    return conn->cork->data + conn->cork_used;
+    return queue->cork->data + queue->cork_used;
 }
 
 void gm_conn_commit(struct gm_conn *conn, size_t used)
 {
-    GM_ASSERT(conn->cork != NULL && used <= conn->cork->size - conn->cork_used);
+    struct gm_conn_queue *queue = conn->queue;
+    GM_ASSERT(queue != NULL && queue->cork != NULL && used <= queue->cork->size - queue->cork_used);
     /* A head block is longer than the 16-bit offsets reach: it is queued whole and never filled
      * further. */
-    if (conn->cork->size > UINT16_MAX) {
-        gm_slice piece = {conn->cork->data, (uint32_t)used, conn->cork};
-        conn->cork = NULL;
+    if (queue->cork->size > UINT16_MAX) {
+        gm_slice piece = {queue->cork->data, (uint32_t)used, queue->cork};
+        queue->cork = NULL;
         if (!conn_push(conn, piece))
             return;
     } else {
-        conn->cork_used = (uint16_t)(conn->cork_used + used);
+        queue->cork_used = (uint16_t)(queue->cork_used + used);
     }
-    gm_conn_kick(conn);
+    gm_ring_flush(gm_conn_ring(conn), &queue->flush);
 }
 
 void gm_conn_write(struct gm_conn *conn, const void *bytes, size_t len)
 {
     const uint8_t *from = bytes;
     while (len > 0) {
-        size_t room = conn->cork != NULL ? conn->cork->size - conn->cork_used : 0;
+        const struct gm_conn_queue *queue = conn->queue;
+        bool corked = queue != NULL && queue->cork != NULL;
+        size_t room = corked ? queue->cork->size - queue->cork_used : 0;
         size_t part = len < GM_BLOCK_SMALL_BYTES ? len : GM_BLOCK_SMALL_BYTES;
         if (room > 0 && part > room)
             part = room;
@@ -243,11 +301,14 @@ void gm_conn_write_slice(struct gm_conn *conn, gm_slice slice)
 
 void gm_conn_push(struct gm_conn *conn, gm_slice slice)
 {
-    if (!conn_writes(conn) || !conn_cork_queue(conn)) {
+    if (!conn_writes(conn)) {
         gm_slice_put(slice);
         return;
     }
-    if (conn_push(conn, slice))
+    (void)conn_queue(conn);
+    if (!conn_cork_queue(conn))
+        gm_slice_put(slice);
+    else if (conn_push(conn, slice))
         gm_conn_kick(conn);
 }
 
@@ -255,17 +316,19 @@ void gm_conn_push(struct gm_conn *conn, gm_slice slice)
 
 static void conn_release(struct gm_conn *conn)
 {
-    gm_task_cancel(&conn->flush);
-    gm_ring_unhold(&conn->holder);
-    gm_timer_cancel(&conn->close_timer);
+    if (conn->queue != NULL) {
+        gm_task_cancel(&conn->queue->flush);
+        gm_ring_unhold(&conn->queue->holder);
+    }
+    gm_timer_cancel(&conn->timer);
     if (conn->tls != NULL)
         conn_tls_stop(conn);
 }
 
 static void conn_queue_empty(struct gm_conn *conn)
 {
-    conn_cork_drop(conn);
-    gm_ring_unhold(&conn->holder);
+    conn_cork_drop(conn->queue);
+    gm_ring_unhold(&conn->queue->holder);
     if (conn->state == CONN_DETACHING) {
         conn_release(conn);
         gm_sock_detach(&conn->sock);
@@ -281,8 +344,7 @@ static void conn_queue_empty(struct gm_conn *conn)
         gm_sock_shutdown(&conn->sock);
         conn->state = CONN_LINGERING;
         conn->linger_left = GM_CONN_LINGER_BYTES;
-        gm_timer_set(gm_conn_ring(conn), &conn->close_timer,
-                     gm_ring_now_ns(gm_conn_ring(conn)) + GM_CONN_LINGER_NS);
+        conn_timer(conn, GM_CONN_LINGER_NS);
         gm_sock_recv(&conn->sock, (enum gm_pool)conn->sock.pool, GM_CONN_LINGER_BYTES);
     } else if (conn->state == CONN_OPEN) {
         gm_sock_shutdown(&conn->sock);
@@ -292,13 +354,14 @@ static void conn_queue_empty(struct gm_conn *conn)
 
 static void conn_send(struct gm_conn *conn)
 {
-    if (conn->blocked || conn->sending_bytes > 0 || !conn_cork_queue(conn))
+    struct gm_conn_queue *queue = conn->queue;
+    if (queue->blocked || queue->sending_bytes > 0 || !conn_cork_queue(conn))
         return;
     if (conn->tls != NULL && !conn_tls_fill(conn))
         return;
     struct gm_chain *wire = conn_wire(conn);
     if (wire->count == 0) {
-        if (conn->out.count == 0)
+        if (queue->out.count == 0)
             conn_queue_empty(conn);
         return; /* or the handshake is not done, or blocks are short */
     }
@@ -307,37 +370,50 @@ static void conn_send(struct gm_conn *conn)
     size_t bytes = 0;
     for (unsigned i = 0; i < count; i++)
         bytes += iov[i].iov_len;
-    bool more = bytes < wire->bytes || (wire != &conn->out && conn->out.bytes > 0);
+    bool more = bytes < wire->bytes || (wire != &queue->out && queue->out.bytes > 0);
     int rc = gm_sock_send(&conn->sock, iov, count, more);
     if (rc < 0) {
         conn_break(conn, rc);
         return;
     }
-    conn->sending_bytes = (uint32_t)bytes;
+    queue->sending_bytes = (uint32_t)bytes;
 }
 
 static void conn_flush(struct gm_task *task)
 {
-    struct gm_conn *conn = GM_CONTAINER_OF(task, struct gm_conn, flush);
+    struct gm_conn *conn = GM_CONTAINER_OF(task, struct gm_conn_queue, flush)->conn;
+    bool writes = conn->state != CONN_CONNECTING && conn->send_error == 0;
     if (conn->state == CONN_BROKEN) {
         conn_tell_broken(conn, -GM_E_NOMEM);
+    } else if (writes && conn->state != CONN_CLOSED) {
+        if (conn->state == CONN_OPEN && conn->ops->on_flush != NULL && !conn->queue->blocked)
+            conn->ops->on_flush(conn);
+        if (conn->state != CONN_CLOSED)
+            conn_send(conn);
+    }
+    conn_rest(conn);
+}
+
+/* The socket has taken what it was given. What has been queued since, or may be by now, leaves at
+ * the end of the turn; when there can be no such, that was all. */
+static void conn_go_on(struct gm_conn *conn)
+{
+    if (conn->tls != NULL || conn->ops->on_flush != NULL || gm_conn_queued(conn) > 0) {
+        gm_conn_kick(conn);
         return;
     }
-    if (conn->state == CONN_CONNECTING || conn->state == CONN_CLOSED || conn->send_error != 0)
-        return;
-    if (conn->state == CONN_OPEN && conn->ops->on_flush != NULL && !conn->blocked)
-        conn->ops->on_flush(conn);
-    if (conn->state != CONN_CLOSED)
-        conn_send(conn);
+    conn_queue_empty(conn);
+    conn_rest(conn);
 }
 
 static void conn_sent(struct gm_sock *sock, ssize_t result)
 {
     struct gm_conn *conn = conn_of(sock);
+    struct gm_conn_queue *queue = conn->queue;
     if (conn->state == CONN_CLOSED)
         return;
-    size_t offered = conn->sending_bytes;
-    conn->sending_bytes = 0;
+    size_t offered = queue->sending_bytes;
+    queue->sending_bytes = 0;
     if (result < 0) {
         conn_send_failed(conn, (int)result);
         return;
@@ -345,29 +421,28 @@ static void conn_sent(struct gm_sock *sock, ssize_t result)
     size_t bytes = (size_t)result;
     GM_ASSERT(bytes <= offered);
     gm_chain_consume(conn_wire(conn), gm_ring_segs(gm_conn_ring(conn)), bytes);
-    conn->blocked = bytes < offered;
+    queue->blocked = bytes < offered;
     if (conn->tls != NULL)
         bytes = conn_tls_sent(conn, bytes);
-    conn->sent_total += bytes;
-    if (conn->blocked)
-        gm_ring_hold(gm_conn_ring(conn), &conn->holder);
+    if (queue->blocked)
+        gm_ring_hold(gm_conn_ring(conn), &queue->holder);
     if (!gm_conn_is_open(conn)) {
         if (result > 0)
-            gm_timer_set(gm_conn_ring(conn), &conn->close_timer,
-                         gm_ring_now_ns(gm_conn_ring(conn)) + GM_CONN_CLOSE_STALL_NS);
+            conn_timer(conn, GM_CONN_CLOSE_STALL_NS);
         gm_conn_kick(conn);
         return;
     }
     if (bytes > 0)
         conn->ops->on_sent(conn, bytes);
-    if (conn->state != CONN_CLOSED && !conn->blocked)
-        gm_conn_kick(conn);
+    if (conn->state != CONN_CLOSED && !queue->blocked)
+        conn_go_on(conn);
 }
 
 static void conn_writable(struct gm_sock *sock)
 {
     struct gm_conn *conn = conn_of(sock);
-    conn->blocked = false;
+    if (conn->queue != NULL)
+        conn->queue->blocked = false;
     gm_conn_kick(conn);
 }
 
@@ -375,9 +450,9 @@ static void conn_writable(struct gm_sock *sock)
  * sends are submitted only for connections that are blocked. */
 static void conn_evacuate(struct gm_holder *holder)
 {
-    struct gm_conn *conn = GM_CONTAINER_OF(holder, struct gm_conn, holder);
-    if (conn->sending_bytes == 0)
-        gm_ring_evacuate(gm_conn_ring(conn), &conn->out);
+    struct gm_conn_queue *queue = GM_CONTAINER_OF(holder, struct gm_conn_queue, holder);
+    if (queue->sending_bytes == 0)
+        gm_ring_evacuate(gm_conn_ring(queue->conn), &queue->out);
 }
 
 /* ---- Receiving, closing ---- */
@@ -442,15 +517,26 @@ static void conn_connected(struct gm_sock *sock, int error)
         conn->ops->on_connect(conn, error);
 }
 
-/* What the peer has not taken must not look like the end of it. An open connection is one whose
- * send has failed. */
-static void conn_close_expired(struct gm_timer *timer)
+/* What the peer has not taken must not look like the end of it. */
+static void conn_expired(struct gm_timer *timer)
 {
-    struct gm_conn *conn = GM_CONTAINER_OF(timer, struct gm_conn, close_timer);
-    if (conn->state == CONN_OPEN)
+    struct gm_conn *conn = GM_CONTAINER_OF(timer, struct gm_conn, timer);
+    if (conn->send_error != 0 && conn->state == CONN_OPEN)
         conn_break(conn, conn->send_error);
-    else
+    else if (gm_conn_is_open(conn))
+        conn->ops->on_deadline(conn);
+    else if (conn->state != CONN_BROKEN) /* its owner hears of it in this turn's flush */
         gm_conn_abort(conn, conn->state == CONN_CLOSING);
+}
+
+void gm_conn_deadline(struct gm_conn *conn, uint64_t span_ns)
+{
+    if (!conn_writes(conn))
+        return; /* the timer is ours */
+    if (span_ns == 0)
+        gm_timer_cancel(&conn->timer);
+    else
+        conn_timer(conn, span_ns);
 }
 
 void gm_conn_finish(struct gm_conn *conn)
@@ -476,8 +562,7 @@ void gm_conn_close(struct gm_conn *conn)
     }
     conn->state = CONN_CLOSING;
     conn->fin_queued = true;
-    gm_timer_set(gm_conn_ring(conn), &conn->close_timer,
-                 gm_ring_now_ns(gm_conn_ring(conn)) + GM_CONN_CLOSE_STALL_NS);
+    conn_timer(conn, GM_CONN_CLOSE_STALL_NS);
     gm_conn_kick(conn);
 }
 
@@ -489,11 +574,11 @@ static bool conn_last_words(struct gm_conn *conn)
     if (!due)
         return false;
     conn_tls_stop(conn);
+    (void)conn_queue(conn);
     conn_drop_queue(conn);
     conn->state = CONN_CLOSING;
     conn->fin_queued = true;
-    gm_timer_set(gm_conn_ring(conn), &conn->close_timer,
-                 gm_ring_now_ns(gm_conn_ring(conn)) + GM_CONN_LINGER_NS);
+    conn_timer(conn, GM_CONN_LINGER_NS);
     gm_conn_kick(conn);
     return true;
 }
@@ -513,7 +598,7 @@ static void conn_closed(struct gm_sock *sock)
 {
     struct gm_conn *conn = conn_of(sock);
     /* Only now has the kernel let go of the bytes of a send that may have been under way. */
-    conn_drop_queue(conn);
+    conn_queue_end(conn);
     if (conn->tls != NULL)
         conn_tls_free(conn);
     conn->ops->on_closed(conn);
@@ -522,13 +607,14 @@ static void conn_closed(struct gm_sock *sock)
 void gm_conn_detach(struct gm_conn *conn)
 {
     GM_ASSERT(conn->state == CONN_OPEN && gm_conn_queued(conn) == 0);
+    gm_timer_cancel(&conn->timer);
     if (conn->tls != NULL) {
         /* The handshake's last words (tickets) may still be on their way. */
         conn->state = CONN_DETACHING;
         gm_conn_kick(conn);
         return;
     }
-    GM_ASSERT(conn->sending_bytes == 0);
+    GM_ASSERT(conn->queue == NULL || conn->queue->sending_bytes == 0);
     conn_release(conn);
     gm_sock_detach(&conn->sock);
 }
@@ -537,7 +623,7 @@ static void conn_detached(struct gm_sock *sock, int fd)
 {
     struct gm_conn *conn = conn_of(sock);
     conn->state = CONN_CLOSED;
-    conn_cork_drop(conn);
+    conn_queue_end(conn);
     struct gm_conn_tls *tls = conn->tls;
     if (tls != NULL && (tls->foreign || tls->in.count > 0 || tls->plain.count > 0)) {
         gm_ring_close_fd(gm_conn_ring(conn), fd);

@@ -48,6 +48,8 @@ struct gm_conn_ops {
      * told by on_recv_end, behind what the peer had still sent). The owner closes. Never called
      * from within a write. */
     void (*on_broken)(struct gm_conn *conn, int error);
+    /* The deadline of gm_conn_deadline has passed. May be NULL for who sets none. */
+    void (*on_deadline)(struct gm_conn *conn);
     /* gm_conn_dial is over. */
     void (*on_connect)(struct gm_conn *conn, int error);
     /* The memory may be reused. Always the last callback. */
@@ -55,27 +57,35 @@ struct gm_conn_ops {
     void (*on_detached)(struct gm_conn *conn, int fd);
 };
 
-struct gm_conn {
-    struct gm_sock sock;
-    const struct gm_conn_ops *ops;
-    struct gm_conn_tls *tls; /* NULL: plaintext. See net/tls.h */
-    struct gm_chain out;     /* queued and not yet taken by the socket, or sealed */
-    struct gm_buf *cork;     /* block being filled; one reference while it has room */
+/* What a connection has to say and the socket has not taken. It exists while something is queued or
+ * under way, or a flush is due. */
+struct gm_conn_queue {
+    struct gm_conn *conn;
+    struct gm_chain out; /* queued and not yet taken by the socket, or sealed */
+    struct gm_buf *cork; /* block being filled; one reference while it has room */
     struct gm_task flush;
     struct gm_holder holder;
-    struct gm_timer close_timer;
-    uint64_t sent_total; /* bytes the socket has taken */
     uint32_t
         sending_bytes;     /* of `out` (with TLS: of what was sealed) given to the send under way */
     uint32_t sealed_bytes; /* TLS: taken from `out` and not yet taken by the socket */
-    uint32_t linger_left;  /* closing: input that will still be discarded */
     uint16_t cork_start;   /* bytes of the cork block already queued */
     uint16_t cork_used;    /* bytes of it written */
-    uint8_t state;         /* enum in conn.c */
     bool blocked;          /* the socket is full: wait for on_writable */
-    bool fin_queued;       /* shut down for writing once `out` is empty */
+};
+GM_STATIC_ASSERT(sizeof(struct gm_conn_queue) <= GM_DESK_BYTES, "a queue fits on a desk");
+
+/* What an idle connection is made of; all that has to do with writing is in `queue`. */
+struct gm_conn {
+    struct gm_sock sock;
+    const struct gm_conn_ops *ops;
+    struct gm_conn_tls *tls;     /* NULL: plaintext. See net/tls.h */
+    struct gm_conn_queue *queue; /* at a desk of the ring; NULL: nothing is queued, no flush due */
+    struct gm_timer timer;       /* the owner's deadline; later that of the close */
+    uint32_t linger_left;        /* closing: input that will still be discarded */
     int16_t
         send_error;  /* a send has failed with it: nothing is written any more, reading goes on */
+    uint8_t state;   /* enum in net/internal.h */
+    bool fin_queued; /* shut down for writing once the queue is empty */
     bool recv_ended; /* the peer has ended its direction: nothing to linger for */
 };
 
@@ -96,6 +106,10 @@ void gm_conn_recv(struct gm_conn *conn, enum gm_pool pool, uint64_t bytes);
 /* Grant not yet used. */
 uint64_t gm_conn_recv_left(const struct gm_conn *conn);
 
+/* The owner's one deadline, `span_ns` from now; 0 switches it off. Closing and detaching end it,
+ * and so does a send that has failed: on_broken tells sooner. */
+void gm_conn_deadline(struct gm_conn *conn, uint64_t span_ns);
+
 /* Copies `len` bytes behind what is queued. */
 void gm_conn_write(struct gm_conn *conn, const void *bytes, size_t len);
 /* Queues the slice (taken) behind what is queued: copied when small, else by reference. */
@@ -114,7 +128,10 @@ void gm_conn_kick(struct gm_conn *conn);
 /* Bytes queued and not yet taken by the socket. */
 static inline size_t gm_conn_queued(const struct gm_conn *conn)
 {
-    return conn->out.bytes + conn->sealed_bytes + (size_t)(conn->cork_used - conn->cork_start);
+    const struct gm_conn_queue *queue = conn->queue;
+    if (queue == NULL)
+        return 0;
+    return queue->out.bytes + queue->sealed_bytes + (size_t)(queue->cork_used - queue->cork_start);
 }
 
 /* Ends our direction once the queue is empty. Reading goes on. */

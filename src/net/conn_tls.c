@@ -1,10 +1,10 @@
 /* TLS between a connection's queue and its socket. Owner: the connection's ring.
  *
  * Inbound: socket -> `in` -> opened in place -> `plain` -> the owner, as far as it has granted.
- * Outbound: conn->out -> sealed into blocks of the credit store (the plaintext they replace is
- * reserved there) -> `out` -> socket. With kernel TLS (tls/kernel.h), where there is it: socket ->
- * `plain`, conn->out -> socket. Invariants: plaintext is sealed only when nothing sealed waits, so
- * at most one batch is; the owner is told of an end once, behind all payload. */
+ * Outbound: the queue's `out` -> sealed into blocks of the credit store (the plaintext they replace
+ * is reserved there) -> `out` -> socket. With kernel TLS (tls/kernel.h), where there is it: socket
+ * -> `plain`, the queue's `out` -> socket. Invariants: plaintext is sealed only when nothing sealed
+ * waits, so at most one batch is; the owner is told of an end once, behind all payload. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -55,7 +55,8 @@ static void tls_settle(struct gm_conn_tls *tls)
         gm_ring_hold(tls_ring(tls), &tls->holder);
     else
         gm_ring_unhold(&tls->holder);
-    if (tls->conn->blocked && tls->out.bytes > 0)
+    const struct gm_conn_queue *queue = tls->conn->queue;
+    if (queue != NULL && queue->blocked && tls->out.bytes > 0)
         held += TLS_BLOCKED_BYTES;
     if (tls->pool == GM_POOL_LINK || held == tls->reserved)
         return;
@@ -401,7 +402,7 @@ static void tls_starved(struct gm_timer *timer)
 
 struct gm_chain *conn_tls_wire(struct gm_conn *conn)
 {
-    return gm_tls_kernel_sends(conn->tls->session) ? &conn->out : &conn->tls->out;
+    return gm_tls_kernel_sends(conn->tls->session) ? &conn->queue->out : &conn->tls->out;
 }
 
 static void tls_again_soon(struct gm_conn_tls *tls)
@@ -424,10 +425,11 @@ static bool tls_say_first(struct gm_conn *conn)
 static void tls_seal(struct gm_conn *conn)
 {
     struct gm_conn_tls *tls = conn->tls;
+    struct gm_conn_queue *queue = conn->queue;
     struct gm_tls_io io = tls_io(tls);
-    ssize_t sealed = gm_tls_seal(tls->session, &conn->out, tls->batch, &io.sink);
+    ssize_t sealed = gm_tls_seal(tls->session, &queue->out, tls->batch, &io.sink);
     if (sealed > 0)
-        conn->sealed_bytes += (uint32_t)sealed;
+        queue->sealed_bytes += (uint32_t)sealed;
     if (sealed < 0)
         conn_break(conn, (int)sealed);
     else if (sealed == 0)
@@ -446,8 +448,8 @@ bool conn_tls_fill(struct gm_conn *conn)
             gm_counter_add(GM_COUNTER_TLS_KERNEL_SENDS, 1);
     }
     if (gm_tls_kernel_sends(tls->session))
-        return tls->failed ? conn->out.count == 0 : tls_say_first(conn);
-    if (lives && tls->out.count == 0 && conn->out.count > 0 && !tls->farewell)
+        return tls->failed ? conn->queue->out.count == 0 : tls_say_first(conn);
+    if (lives && tls->out.count == 0 && conn->queue->out.count > 0 && !tls->farewell)
         tls_seal(conn);
     return true;
 }
@@ -461,9 +463,10 @@ size_t conn_tls_sent(struct gm_conn *conn, size_t bytes)
         gm_tls_kernel_sent(tls->session, bytes);
         return bytes;
     }
-    size_t left = tls->out.bytes < conn->sealed_bytes ? tls->out.bytes : conn->sealed_bytes;
-    size_t gone = conn->sealed_bytes - left;
-    conn->sealed_bytes = (uint32_t)left;
+    struct gm_conn_queue *queue = conn->queue;
+    size_t left = tls->out.bytes < queue->sealed_bytes ? tls->out.bytes : queue->sealed_bytes;
+    size_t gone = queue->sealed_bytes - left;
+    queue->sealed_bytes = (uint32_t)left;
     if (tls->out.bytes > 0)
         tls->batch = TLS_BATCH_MIN;
     else if (tls->batch < GM_TLS_SEAL_BYTES)
@@ -484,7 +487,7 @@ static bool tls_drains(struct gm_conn *conn)
     if (before && tls->drained)
         return false;
     if (left < tls->undrained && !gm_conn_is_open(conn))
-        gm_timer_set(tls_ring(tls), &conn->close_timer,
+        gm_timer_set(tls_ring(tls), &conn->timer,
                      gm_ring_now_ns(tls_ring(tls)) + GM_CONN_CLOSE_STALL_NS);
     tls->undrained = left;
     tls_again_soon(tls);

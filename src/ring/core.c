@@ -143,6 +143,24 @@ static void run_all_tasks(struct gm_ring *ring)
     } while (!gm_list_empty(&ring->soon) || !gm_list_empty(&ring->flush));
 }
 
+/* ---- Desks ---- */
+
+uint32_t gm_ring_socks_max(const struct gm_ring *ring)
+{
+    return ring->socks_max;
+}
+
+void *gm_ring_desk(struct gm_ring *ring)
+{
+    void *desk = gm_slab_take(&ring->desks);
+    GM_ASSERT(desk != NULL);
+    return desk;
+}
+void gm_ring_desk_give(struct gm_ring *ring, void *desk)
+{
+    gm_slab_give(&ring->desks, desk);
+}
+
 /* ---- Mail ---- */
 
 void gm_ring_mail(struct gm_ring *from, uint32_t to, struct gm_mail *mail)

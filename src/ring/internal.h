@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 
 #include "base/counter.h"
+#include "base/slab.h"
 #include "ring/buffer.h"
 #include "ring/mailbox.h"
 #include "ring/ring.h"
@@ -55,6 +56,8 @@ struct gm_slot {
     uint32_t link; /* free: the next free row; used: the descriptor (the end of a ring closes it
                       when its owner has gone already) */
 };
+
+GM_STATIC_ASSERT(sizeof(struct gm_slot) == GM_SOCK_ROW_BYTES, "ring.h says what a row takes");
 
 /* What a ring runs on. "Later" means from inside a later `wait`. */
 struct gm_backend {
@@ -152,6 +155,7 @@ struct gm_ring {
                     a simulation */
     struct gm_wheel wheel;
     struct gm_store store; /* pools, blocks, segments, reservations, holders */
+    struct gm_slab desks;
     struct gm_counter_block *counters;
 
     /* Reservoir of random bytes. */

@@ -175,6 +175,20 @@ struct gm_buf *gm_ring_block(struct gm_ring *ring, enum gm_block kind) GM_WARN_U
 uint32_t gm_ring_block_count(const struct gm_ring *ring, enum gm_block kind);
 struct gm_seg_pool *gm_ring_segs(struct gm_ring *ring);
 
+/* Rows in the ring's table, of GM_SOCK_ROW_BYTES each: sockets that it can have at once. */
+uint32_t gm_ring_socks_max(const struct gm_ring *ring);
+#define GM_SOCK_ROW_BYTES 16u
+
+/* Desks: working room for what a connection needs only while it has something to do, so that an
+ * idle one costs nothing of it. Taken when that begins, given back when it is over. There are
+ * GM_DESKS_PER_SOCK for every socket of the ring, one for net/ and one for whoever is above: who
+ * keeps to that is never refused. Contents undefined. */
+#define GM_DESK_BYTES     128u
+#define GM_DESKS_PER_SOCK 2u
+void *gm_ring_desk(struct gm_ring *ring);
+/* Takes it. */
+void gm_ring_desk_give(struct gm_ring *ring, void *desk);
+
 /* Credit is a reservation: payload bytes this ring has promised to hold, counted against its block
  * store in whole blocks. True and counted, or false and nothing changed. What has been reserved can
  * always be evacuated into blocks: that is what makes the promise good. */

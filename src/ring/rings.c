@@ -61,6 +61,7 @@ static void ring_free(struct gm_ring *ring)
     if (ring->wake_fd >= 0)
         (void)close(ring->wake_fd);
     gm_store_fini(&ring->store);
+    gm_slab_fini(&ring->desks);
     uint32_t count = ring->rings->config.count;
     gm_pages_unmap(ring->slots, sizeof(struct gm_slot) * ring->socks_max);
     gm_pages_unmap(ring->outboxes, sizeof(struct gm_outbox) * count);
@@ -100,6 +101,8 @@ static struct gm_ring *ring_new(struct gm_rings *rings, uint32_t index)
     if (ring->slots == NULL || ring->outboxes == NULL || ring->outbox_targets == NULL)
         goto fail;
     if (gm_store_init(&ring->store, ring, rings->config.memory_bytes) < 0)
+        goto fail;
+    if (gm_slab_init(&ring->desks, GM_DESK_BYTES, GM_DESKS_PER_SOCK * ring->socks_max) < 0)
         goto fail;
     if (rings->backend->kernel_fds && (ring->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)
         goto fail;

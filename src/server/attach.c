@@ -213,10 +213,8 @@ void gm_attach_detached(struct gm_client *client, int fd)
 {
     struct gm_attach *attach = client->attach;
     struct gm_server_ring *ctx = client->ctx;
-    gm_chain_clear(&client->input, gm_ring_segs(ctx->ring));
-    gm_list_remove(&client->node);
     attach->tls = gm_conn_take_tls(&client->conn);
-    free(client);
+    gm_client_free(client);
     attach->fd = fd;
     attach->mail.deliver = attach_arrive;
     gm_ring_mail(ctx->ring, gm_ring_index(attach->to->ring), &attach->mail);

@@ -1,12 +1,11 @@
 /* A client connection: gathering heads, granting receives, deadlines, the end. Owner: the ring that
  * accepted it.
  *
- * Invariants: `input` holds what has been received and not used, in order; a head block exists only
- * while a head is incomplete or waits for its token; in state EXCHANGE and RAW `exchange` is set,
- * in every other it is NULL. */
+ * Invariants: the input holds what has been received and not used, in order, and is there only
+ * while there is such; a head block exists only while a head is incomplete or waits for its token;
+ * in state EXCHANGE and RAW `exchange` is set, in every other it is NULL. */
 #include "server/client.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -25,7 +24,6 @@
 
 static const struct gm_conn_ops client_ops;
 static void client_run(struct gm_client *client);
-static void client_expired(struct gm_timer *timer);
 static void client_expect_proxy(struct gm_client *client);
 static bool client_secure(struct gm_client *client);
 static void client_evacuate(struct gm_holder *holder);
@@ -39,37 +37,25 @@ static struct gm_seg_pool *client_segs(struct gm_client *client)
     return gm_ring_segs(client->ctx->ring);
 }
 
-/* Moves the connection's one deadline; 0 switches it off. */
-static void client_deadline(struct gm_client *client, uint64_t span_ns)
-{
-    struct gm_ring *ring = client->ctx->ring;
-    if (span_ns == 0)
-        gm_timer_cancel(&client->timer);
-    else
-        gm_timer_set(ring, &client->timer, gm_ring_now_ns(ring) + span_ns);
-}
-
 void gm_client_accept(struct gm_server_ring *ctx, int fd, enum gm_client_face face, bool tls)
 {
-    struct gm_client *client = calloc(1, sizeof *client);
-    gm_counter_add(GM_COUNTER_ALLOCATIONS, 1);
+    struct gm_client *client = gm_slab_take(&ctx->client_slab);
+    if (client != NULL) {
+        *client = (struct gm_client){.ctx = ctx, .face = (uint8_t)face, .tls = tls};
+        gm_list_init(&client->node);
+    }
     if (client == NULL || gm_conn_open(ctx->ring, &client->conn, fd, &client_ops) < 0) {
-        free(client);
+        if (client != NULL)
+            gm_client_free(client);
         gm_ring_close_fd(ctx->ring, fd);
         gm_log_warn("connection refused: no room for another",
                     GM_UINT("ring", gm_ring_index(ctx->ring)));
         return;
     }
-    client->ctx = ctx;
-    client->face = (uint8_t)face;
-    client->tls = tls;
     bool proxied = face == GM_FACE_PUBLIC && ctx->shared->config->proxy_protocol == 1;
     client->state = proxied ? GM_CLIENT_PROXY : GM_CLIENT_HEAD;
     gm_list_push_back(&ctx->clients, &client->node);
-    gm_list_init(&client->queue);
-    gm_holder_init(&client->holder, client_evacuate);
-    gm_timer_init(&client->timer, client_expired);
-    client_deadline(client, ctx->shared->config->header_timeout_ns);
+    gm_conn_deadline(&client->conn, ctx->shared->config->header_timeout_ns);
     client->close_after = ctx->phase == GM_SERVER_DRAINING;
     if (proxied)
         client_expect_proxy(client);
@@ -77,26 +63,77 @@ void gm_client_accept(struct gm_server_ring *ctx, int fd, enum gm_client_face fa
         gm_conn_recv(&client->conn, GM_POOL_CLIENT, CLIENT_HEAD_GRANT);
 }
 
-/* ---- Heads ---- */
+/* ---- Input ---- */
 
-static void client_head_drop(struct gm_client *client)
+/* The client's input, made when there is none. */
+static struct gm_client_input *client_input(struct gm_client *client)
 {
-    if (client->head != NULL) {
-        gm_buf_put(client->head);
-        client->ctx->head_blocks--;
+    if (client->input == NULL) {
+        client->input = gm_ring_desk(client->ctx->ring);
+        *client->input = (struct gm_client_input){.client = client};
+        gm_list_init(&client->input->queue);
+        gm_holder_init(&client->input->holder, client_evacuate);
     }
-    client->head = NULL;
-    client->head_len = client->head_scanned = client->head_copied = 0;
-    gm_list_remove(&client->queue);
+    return client->input;
+}
+
+static size_t client_unused(const struct gm_client *client)
+{
+    return client->input == NULL ? 0 : client->input->bytes.bytes;
+}
+
+static void client_head_drop(struct gm_client_input *input)
+{
+    if (input->head != NULL) {
+        gm_buf_put(input->head);
+        input->client->ctx->head_blocks--;
+    }
+    input->head = NULL;
+    input->head_len = input->head_scanned = input->head_copied = 0;
+    gm_list_remove(&input->queue);
+}
+
+static void client_input_give(struct gm_client *client)
+{
+    gm_ring_unhold(&client->input->holder);
+    gm_ring_desk_give(client->ctx->ring, client->input);
+    client->input = NULL;
+}
+
+static void client_input_drop(struct gm_client *client)
+{
+    if (client->input == NULL)
+        return;
+    client_head_drop(client->input);
+    gm_chain_clear(&client->input->bytes, client_segs(client));
+    client_input_give(client);
+}
+
+/* What is left of the input waits, or it has been used up. */
+static void client_input_settle(struct gm_client *client)
+{
+    struct gm_client_input *input = client->input;
+    if (input == NULL)
+        return;
+    if (input->bytes.count > 0)
+        gm_ring_hold(client->ctx->ring, &input->holder);
+    else if (input->head != NULL)
+        gm_ring_unhold(&input->holder);
+    else
+        client_input_give(client);
+}
+
+void gm_client_free(struct gm_client *client)
+{
+    client_input_drop(client); /* what came while its connection was handed over */
+    gm_list_remove(&client->node);
+    gm_slab_give(&client->ctx->client_slab, client);
 }
 
 static void client_leave(struct gm_client *client)
 {
     client->state = GM_CLIENT_LEAVING;
-    gm_timer_cancel(&client->timer);
-    gm_ring_unhold(&client->holder);
-    client_head_drop(client);
-    gm_chain_clear(&client->input, client_segs(client));
+    client_input_drop(client);
 }
 
 static void client_close(struct gm_client *client)
@@ -122,6 +159,8 @@ static void client_refuse(struct gm_client *client, struct gm_answer answer)
     client_close(client);
 }
 
+/* ---- Heads ---- */
+
 /* A place for a head of more than `have` bytes. When none is left, or incomplete heads hold half of
  * what answers and frames are written into, the oldest on this ring makes room. */
 static struct gm_buf *client_head_block(struct gm_client *client, uint32_t have)
@@ -133,8 +172,8 @@ static struct gm_buf *client_head_block(struct gm_client *client, uint32_t have)
     struct gm_list *oldest = gm_list_first(&ctx->partial_heads);
     if (block != NULL)
         return block;
-    if (oldest != NULL && oldest != &client->queue)
-        client_refuse(GM_CONTAINER_OF(oldest, struct gm_client, queue),
+    if (oldest != NULL && oldest != &client->input->queue)
+        client_refuse(GM_CONTAINER_OF(oldest, struct gm_client_input, queue)->client,
                       gm_answer_for(GM_REASON_REQUEST_TIMEOUT));
     return gm_ring_block(ctx->ring, kind);
 }
@@ -143,58 +182,72 @@ static struct gm_buf *client_head_block(struct gm_client *client, uint32_t have)
  */
 static bool client_gather(struct gm_client *client)
 {
-    gm_chain_consume(&client->input, client_segs(client), client->head_copied);
-    client->head_copied = 0;
-    if (client->input.count == 0)
+    struct gm_client_input *input = client->input;
+    gm_chain_consume(&input->bytes, client_segs(client), input->head_copied);
+    input->head_copied = 0;
+    if (input->bytes.count == 0)
         return false;
-    gm_slice front = gm_chain_front(&client->input);
-    uint32_t room = client->head != NULL ? client->head->size - client->head_len : 0;
+    gm_slice front = gm_chain_front(&input->bytes);
+    uint32_t room = input->head != NULL ? input->head->size - input->head_len : 0;
     if (room < front.len) {
-        struct gm_buf *block = client_head_block(client, client->head_len + front.len);
-        if (block == NULL || block->size < client->head_len + front.len) {
+        struct gm_buf *block = client_head_block(client, input->head_len + front.len);
+        if (block == NULL || block->size < input->head_len + front.len) {
             if (block != NULL)
                 gm_buf_put(block);
             client_refuse(client, gm_answer_for(block == NULL ? GM_REASON_OVERLOAD
                                                               : GM_REASON_HEADER_TOO_LARGE));
             return false;
         }
-        if (client->head != NULL) {
-            memcpy(block->data, client->head->data, client->head_len);
-            gm_buf_put(client->head);
+        if (input->head != NULL) {
+            memcpy(block->data, input->head->data, input->head_len);
+            gm_buf_put(input->head);
         } else {
             client->ctx->head_blocks++;
         }
-        client->head = block;
+        input->head = block;
     }
-    memcpy(client->head->data + client->head_len, front.data, front.len);
+    memcpy(input->head->data + input->head_len, front.data, front.len);
     gm_counter_add(GM_COUNTER_COPIES_SMALL, 1);
     gm_counter_add(GM_COUNTER_COPIES_SMALL_BYTES, front.len);
-    client->head_len += front.len;
-    client->head_copied = front.len;
-    if (gm_list_empty(&client->queue))
-        gm_list_push_back(&client->ctx->partial_heads, &client->queue);
+    input->head_len += front.len;
+    input->head_copied = front.len;
+    if (gm_list_empty(&input->queue))
+        gm_list_push_back(&client->ctx->partial_heads, &input->queue);
     return true;
 }
 
 /* The head, or PROXY header, of `len` bytes has been dealt with: input goes on behind it. */
 static void client_head_used(struct gm_client *client, uint32_t len)
 {
-    if (client->head == NULL) {
-        gm_chain_consume(&client->input, client_segs(client), len);
-    } else {
-        uint32_t surplus = client->head_len - len;
-        GM_ASSERT(surplus <= client->head_copied);
-        gm_chain_consume(&client->input, client_segs(client), client->head_copied - surplus);
+    struct gm_client_input *input = client->input;
+    if (input->head != NULL) {
+        uint32_t surplus = input->head_len - len;
+        GM_ASSERT(surplus <= input->head_copied);
+        len = input->head_copied - surplus;
     }
-    client_head_drop(client);
-    client->first_byte = false;
+    gm_chain_consume(&input->bytes, client_segs(client), len);
+    client_head_drop(input);
+    client->head_begun = false;
 }
 
-/* All that has come of the head under way; never without a byte of input. */
-static gm_slice client_front(const struct gm_client *client)
+/* The rest of the head, or its turn, has to come until its deadline. */
+static void client_head_waits(struct gm_client *client)
 {
-    return client->head != NULL ? (gm_slice){client->head->data, client->head_len, NULL}
-                                : gm_chain_front(&client->input);
+    if (client->head_begun)
+        return;
+    client->head_begun = true;
+    gm_conn_deadline(&client->conn, client->ctx->shared->config->header_timeout_ns);
+}
+
+/* All that has come of the head under way. False: nothing has. */
+static bool client_front(const struct gm_client *client, gm_slice *front)
+{
+    const struct gm_client_input *input = client->input;
+    if (input == NULL || (input->head == NULL && input->bytes.count == 0))
+        return false;
+    *front = input->head != NULL ? (gm_slice){input->head->data, input->head_len, NULL}
+                                 : gm_chain_front(&input->bytes);
+    return true;
 }
 
 static void client_parse_failed(struct gm_client *client, int error)
@@ -226,9 +279,7 @@ static bool client_admit(struct gm_client *client, const struct gm_http_request 
     case GM_ADMIT_HELD:
         return false;
     case GM_ADMIT_WAIT:
-        client->state = GM_CLIENT_VERIFY;
-        gm_list_remove(&client->queue);
-        gm_list_push_back(&client->ctx->verify_waiting, &client->queue);
+        gm_client_wait(client, &client->ctx->verify_waiting);
         gm_server_verify_later(client->ctx);
         return false;
     case GM_ADMIT_STARTED:
@@ -241,7 +292,7 @@ static bool client_admit(struct gm_client *client, const struct gm_http_request 
             client_close(client);
             return false;
         }
-        client_deadline(client, client->ctx->shared->config->keepalive_timeout_ns);
+        gm_conn_deadline(&client->conn, client->ctx->shared->config->keepalive_timeout_ns);
         client->state = GM_CLIENT_HEAD;
         return true;
     }
@@ -251,27 +302,25 @@ static bool client_admit(struct gm_client *client, const struct gm_http_request 
 /* Tries to make a request of what has come. True: something moved, look again. */
 static bool client_take_head(struct gm_client *client)
 {
-    if (client->head == NULL && client->input.count == 0)
+    gm_slice front;
+    if (!client_front(client, &front))
         return false;
-    if (!client->first_byte) {
-        client->first_byte = true;
-        client_deadline(client, client->ctx->shared->config->header_timeout_ns);
-    }
     struct gm_http_field fields[GM_HTTP_FIELDS_MAX];
     struct gm_http_request request;
     gm_http_request_init(&request, fields, GM_HTTP_FIELDS_MAX,
                          (uint32_t)client->ctx->shared->config->header_bytes);
-    gm_slice front = client_front(client);
-    size_t scanned = client->head_scanned;
+    size_t scanned = client->input->head_scanned;
     int len = gm_http_parse_request((const char *)front.data, front.len, &scanned, &request);
-    client->head_scanned = (uint32_t)scanned;
-    if (len == 0)
+    client->input->head_scanned = (uint32_t)scanned;
+    if (len == 0) {
+        client_head_waits(client);
         return client_gather(client);
+    }
     if (len < 0) {
         client_parse_failed(client, len);
         return false;
     }
-    client->head_scanned = 0; /* a head that waits for its token is parsed again */
+    client->input->head_scanned = 0; /* a head that waits for its token is parsed again */
     return client_admit(client, &request, (uint32_t)len);
 }
 
@@ -300,9 +349,9 @@ static void client_expect_proxy(struct gm_client *client)
 /* True: something moved, look again. */
 static bool client_take_proxy(struct gm_client *client)
 {
-    if (client->head == NULL && client->input.count == 0)
+    gm_slice front;
+    if (!client_front(client, &front))
         return false;
-    gm_slice front = client_front(client);
     struct gm_proxy_header header;
     int len = gm_proxy_header_parse(front.data, front.len, &header);
     if (len == 0)
@@ -316,7 +365,7 @@ static bool client_take_proxy(struct gm_client *client)
     client_head_used(client, (uint32_t)len);
     gm_peer_told(&client->peer, &header, client->ctx->shared->config);
     client->state = GM_CLIENT_HEAD;
-    client_deadline(client, client->ctx->shared->config->header_timeout_ns);
+    gm_conn_deadline(&client->conn, client->ctx->shared->config->header_timeout_ns);
     return !client->tls || client_secure(client);
 }
 
@@ -332,8 +381,8 @@ static bool client_secure(struct gm_client *client)
         client_abort(client, false);
         return false;
     }
-    while (client->input.count > 0)
-        gm_conn_unread(&client->conn, gm_chain_pop(&client->input, client_segs(client)));
+    while (client_unused(client) > 0)
+        gm_conn_unread(&client->conn, gm_chain_pop(&client->input->bytes, client_segs(client)));
     return true;
 }
 
@@ -349,8 +398,7 @@ static void client_tls_failed(struct gm_client *client, int error)
 
 static void client_feed(struct gm_client *client)
 {
-    int rc = gm_exchange_feed(client->exchange, &client->input);
-    if (rc < 0)
+    if (client->input != NULL && gm_exchange_feed(client->exchange, &client->input->bytes) < 0)
         return;
     /* Only now: whether the client or the backend is waited for depends on what has been fed. */
     gm_client_touch(client);
@@ -360,7 +408,7 @@ static void client_feed(struct gm_client *client)
 static void client_top_up(struct gm_client *client)
 {
     uint64_t left = gm_conn_recv_left(&client->conn);
-    if (left < CLIENT_HEAD_GRANT_LOW && client->input.bytes < CLIENT_HEAD_GRANT)
+    if (left < CLIENT_HEAD_GRANT_LOW && client_unused(client) < CLIENT_HEAD_GRANT)
         gm_conn_recv(&client->conn, GM_POOL_CLIENT, CLIENT_HEAD_GRANT);
 }
 
@@ -393,22 +441,19 @@ static void client_run(struct gm_client *client)
         }
         client_top_up(client);
     }
-    if (client->state != GM_CLIENT_LEAVING && client->input.count > 0)
-        gm_ring_hold(client->ctx->ring, &client->holder);
-    else
-        gm_ring_unhold(&client->holder);
+    client_input_settle(client);
 }
 
 void gm_client_pump(struct gm_client *client)
 {
     if (client->exchange == NULL || client->input_ended)
         return;
-    if (client->input.count > 0 && gm_exchange_room(client->exchange) > 0) {
+    if (client_unused(client) > 0 && gm_exchange_room(client->exchange) > 0) {
         client_run(client);
         return;
     }
     uint64_t room = gm_exchange_room(client->exchange),
-             held = gm_conn_recv_left(&client->conn) + client->input.bytes;
+             held = gm_conn_recv_left(&client->conn) + client_unused(client);
     if (room <= held)
         return;
     uint64_t want = room - held;
@@ -427,8 +472,8 @@ void gm_client_exchange_done(struct gm_client *client, bool clean)
         return;
     }
     client->state = GM_CLIENT_HEAD;
-    client->first_byte = false;
-    client_deadline(client, client->ctx->shared->config->keepalive_timeout_ns);
+    client->head_begun = false;
+    gm_conn_deadline(&client->conn, client->ctx->shared->config->keepalive_timeout_ns);
     client_run(client);
 }
 
@@ -449,7 +494,7 @@ void gm_client_cut(struct gm_client *client, bool reset)
 static void client_recv(struct gm_conn *conn, gm_slice slice)
 {
     struct gm_client *client = client_of(conn);
-    if (gm_chain_push(&client->input, client_segs(client), slice) < 0) {
+    if (gm_chain_push(&client_input(client)->bytes, client_segs(client), slice) < 0) {
         gm_slice_put(slice);
         struct gm_exchange *exchange = client->exchange;
         client->exchange = NULL;
@@ -528,17 +573,16 @@ static void client_closed(struct gm_conn *conn)
     if (client->attach != NULL)
         gm_attach_dropped(client);
     gm_ring_unreserve(client->ctx->ring, client->answer_reserved);
-    gm_list_remove(&client->node);
-    free(client);
+    gm_client_free(client);
 }
 
 void gm_client_forget(struct gm_client *client)
 {
-    gm_timer_cancel(&client->timer);
+    gm_timer_cancel(&client->conn.timer);
     if (client->attach != NULL)
         gm_attach_dropped(client);
     gm_tls_free(gm_conn_take_tls(&client->conn));
-    free(client);
+    gm_client_free(client);
 }
 
 void gm_client_hand_over(struct gm_client *client, struct gm_attach *attach)
@@ -557,15 +601,15 @@ static void client_detached(struct gm_conn *conn, int fd)
  * behind it is dropped, and the connection ends after the answer, as HTTP allows. */
 static void client_evacuate(struct gm_holder *holder)
 {
-    struct gm_client *client = GM_CONTAINER_OF(holder, struct gm_client, holder);
+    struct gm_client_input *input = GM_CONTAINER_OF(holder, struct gm_client_input, holder);
+    struct gm_client *client = input->client;
     bool behind = client->exchange != NULL && client->exchange->request_done;
     if (!behind) {
-        gm_ring_evacuate(client->ctx->ring, &client->input);
+        gm_ring_evacuate(client->ctx->ring, &input->bytes);
         return;
     }
-    gm_chain_clear(&client->input, client_segs(client));
+    client_input_drop(client);
     client->close_after = true;
-    gm_ring_unhold(holder);
 }
 
 /* ---- Deadlines ---- */
@@ -582,19 +626,19 @@ void gm_client_touch(struct gm_client *client)
 {
     const struct gm_server_config *config = client->ctx->shared->config;
     uint64_t span = client_owes(client) ? config->body_timeout_ns : config->idle_timeout_ns;
-    client_deadline(client, span);
+    gm_conn_deadline(&client->conn, span);
 }
 
-static void client_expired(struct gm_timer *timer)
+static void client_expired(struct gm_conn *conn)
 {
-    struct gm_client *client = GM_CONTAINER_OF(timer, struct gm_client, timer);
+    struct gm_client *client = client_of(conn);
     switch ((enum gm_client_state)client->state) {
     case GM_CLIENT_PROXY:
         client_refuse_proxy(client, "its PROXY header did not come in time");
         return;
     case GM_CLIENT_HEAD:
     case GM_CLIENT_VERIFY:
-        if (client->first_byte)
+        if (client->head_begun)
             client_refuse(client, gm_answer_for(GM_REASON_REQUEST_TIMEOUT));
         else
             client_close(client);
@@ -613,18 +657,31 @@ static void client_expired(struct gm_timer *timer)
     }
 }
 
-void gm_client_verify_turn(struct gm_client *client)
+void gm_client_wait(struct gm_client *client, struct gm_list *waiting)
 {
-    client->state = GM_CLIENT_HEAD;
-    gm_list_remove(&client->queue);
-    client_run(client);
+    client->state = GM_CLIENT_VERIFY;
+    client_head_waits(client);
+    gm_list_remove(&client->input->queue);
+    gm_list_push_back(waiting, &client->input->queue);
+}
+
+void gm_client_resume(struct gm_list *waiting)
+{
+    struct gm_list now, *node;
+    gm_list_init(&now);
+    gm_list_splice_back(&now, waiting);
+    while ((node = gm_list_pop_front(&now)) != NULL) {
+        struct gm_client *client = GM_CONTAINER_OF(node, struct gm_client_input, queue)->client;
+        client->state = GM_CLIENT_HEAD;
+        client_run(client);
+    }
 }
 
 void gm_client_drain(struct gm_client *client)
 {
     client->close_after = true;
     bool idle = client->state == GM_CLIENT_PROXY ||
-                (client->state == GM_CLIENT_HEAD && !client->first_byte);
+                (client->state == GM_CLIENT_HEAD && !client->head_begun);
     if (idle && gm_conn_queued(&client->conn) == 0)
         client_abort(client, false);
     else if (idle)
@@ -637,6 +694,7 @@ static const struct gm_conn_ops client_ops = {
     .on_hangup = client_hangup,
     .on_sent = client_sent,
     .on_broken = client_broken,
+    .on_deadline = client_expired,
     .on_closed = client_closed,
     .on_detached = client_detached,
 };

@@ -7,6 +7,7 @@
 
 #include "auth/cache.h"
 #include "base/counter.h"
+#include "base/slab.h"
 #include "config/config.h"
 #include "http/writer.h"
 #include "net/tls.h"
@@ -90,10 +91,11 @@ struct gm_server_ring {
      * that was not taken) and the ring, which takes it (acquire). */
     _Atomic(struct gm_tls_server *) tls_next;
 
+    struct gm_slab client_slab;
     struct gm_list clients;        /* every client connection */
-    struct gm_list partial_heads;  /* clients with an incomplete head in a block, oldest first */
+    struct gm_list partial_heads;  /* inputs with an incomplete head in a block, oldest first */
     uint32_t head_blocks;          /* held by them, and by those who wait for RSA */
-    struct gm_list verify_waiting; /* clients whose token waits for its turn at RSA */
+    struct gm_list verify_waiting; /* inputs whose token waits for its turn at RSA */
     struct gm_mail verify_mail;    /* to ourselves: the next turn's RSA budget */
     bool verify_mailed;
     uint32_t verify_left; /* this turn's budget */

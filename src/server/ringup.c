@@ -38,12 +38,7 @@ static void verify_turn(struct gm_mail *mail)
 {
     struct gm_server_ring *ctx = GM_CONTAINER_OF(mail, struct gm_server_ring, verify_mail);
     ctx->verify_mailed = false;
-    struct gm_list waiting;
-    gm_list_init(&waiting);
-    gm_list_splice_back(&waiting, &ctx->verify_waiting);
-    struct gm_list *node;
-    while ((node = gm_list_pop_front(&waiting)) != NULL)
-        gm_client_verify_turn(GM_CONTAINER_OF(node, struct gm_client, queue));
+    gm_client_resume(&ctx->verify_waiting);
 }
 
 void gm_server_verify_later(struct gm_server_ring *ctx)
@@ -200,6 +195,8 @@ int gm_server_ring_init(struct gm_ring *ring, void *arg)
     int rc = ctx->registry == NULL ? -GM_E_NOMEM
                                    : gm_port_init(&ctx->port, ring, shared->ports, &port_ops, ctx);
     if (rc >= 0)
+        rc = gm_slab_init(&ctx->client_slab, sizeof(struct gm_client), gm_ring_socks_max(ring));
+    if (rc >= 0)
         rc = init_exchanges(ctx);
     if (rc >= 0)
         rc = init_metrics(ctx);
@@ -236,6 +233,7 @@ void gm_server_ring_fini(struct gm_ring *ring, void *arg)
     gm_token_cache_fini(&ctx->tokens);
     struct gm_token_cache_limits limits = gm_token_cache_default_limits();
     gm_pages_unmap(ctx->tokens_memory, gm_token_cache_bytes(&limits));
+    gm_slab_fini(&ctx->client_slab);
     gm_pages_unmap(ctx->exchanges, sizeof *ctx->exchanges * GM_SERVER_EXCHANGES_MAX);
     for (uint32_t i = 0; ctx->fars != NULL && i < gm_rings_count(gm_ring_rings(ring)); i++)
         gm_pages_unmap(ctx->fars[i], sizeof(struct gm_far) * GM_SERVER_EXCHANGES_MAX);

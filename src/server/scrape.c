@@ -33,13 +33,8 @@ static void scrape_gathered(struct gm_mail *mail)
     struct gm_scrape *scrape = &context_of(mail)->shared->ring_contexts[0]->scrape;
     if (--scrape->pending > 0)
         return;
-    struct gm_list waiting;
-    gm_list_init(&waiting);
-    gm_list_splice_back(&waiting, &scrape->waiting);
     scrape->fresh = true;
-    struct gm_list *node;
-    while ((node = gm_list_pop_front(&waiting)) != NULL)
-        gm_client_verify_turn(GM_CONTAINER_OF(node, struct gm_client, queue));
+    gm_client_resume(&scrape->waiting);
     scrape->fresh = false;
 }
 
@@ -47,9 +42,7 @@ static enum gm_admit_result scrape_wait(struct gm_client *client)
 {
     struct gm_server_ring *ctx = client->ctx;
     struct gm_scrape *scrape = &ctx->scrape;
-    client->state = GM_CLIENT_VERIFY;
-    gm_list_remove(&client->queue);
-    gm_list_push_back(&scrape->waiting, &client->queue);
+    gm_client_wait(client, &scrape->waiting);
     if (scrape->pending > 0)
         return GM_ADMIT_HELD;
     scrape->pending = gm_rings_count(ctx->shared->rings);

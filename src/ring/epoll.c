@@ -279,7 +279,8 @@ static void epoll_detach(struct gm_sock *sock)
 static uint32_t sock_recv_once(struct gm_sock *sock, uint32_t most)
 {
     struct gm_ring *ring = sock->ring;
-    struct gm_buf *buf = gm_fill_begin(ring, sock->pool, &state_of(ring)->fill[sock->pool]);
+    unsigned pool = gm_core_recv_pool(sock);
+    struct gm_buf *buf = gm_fill_begin(ring, pool, &state_of(ring)->fill[pool]);
     if (buf == NULL) {
         sock_unqueue(sock); /* a grant in the last callback may have made it ready again */
         sock->flags |= EP_STARVED;

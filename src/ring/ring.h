@@ -150,7 +150,8 @@ void gm_rings_mail(struct gm_rings *rings, uint32_t to, struct gm_mail *mail);
 /* ---- Memory ---- */
 
 /* Receive pools: who fills them. Links have their own, so that a full client pool never stops
- * credits, cancels and pongs. */
+ * credits, cancels and pongs. While they leave half of it over, others with much to receive fill
+ * theirs, too: a slice may be as long as GM_LINK_BUF_BYTES whatever the pool. */
 enum gm_pool { GM_POOL_CLIENT, GM_POOL_LINK, GM_POOL_COUNT };
 #define GM_CLIENT_BUF_BYTES                                                                        \
     16384u /* = the largest DATA frame: a receive is never cut to be framed */

@@ -214,7 +214,8 @@ static bool end_recv_once(struct sim_end *end)
     struct gm_sock *sock = end->sock;
     struct sim_ring *ring = end->node.ring;
     struct gm_sim *sim = ring->sim;
-    struct gm_buf *buf = gm_fill_begin(ring->ring, sock->pool, &ring->fill[sock->pool]);
+    unsigned pool = gm_core_recv_pool(sock);
+    struct gm_buf *buf = gm_fill_begin(ring->ring, pool, &ring->fill[pool]);
     if (buf == NULL)
         return false;
     uint64_t len = sim_end_readable(end);

@@ -334,6 +334,11 @@ void gm_core_recv(struct gm_sock *sock, gm_slice slice)
     GM_ASSERT(slice.len > 0 && slice.len <= sock->recv_grant);
     if (sock->recv_grant != GM_RECV_UNLIMITED)
         sock->recv_grant -= slice.len;
+    bool filled = slice.data + slice.len == slice.buf->data + slice.buf->size;
+    if (filled || slice.len >= GM_CLIENT_BUF_BYTES)
+        sock->flags |= GM_SOCK_BULK;
+    else
+        sock->flags &= ~GM_SOCK_BULK;
     gm_counter_add(GM_COUNTER_RECV_COMPLETIONS, 1);
     gm_counter_add(GM_COUNTER_RECV_BYTES, slice.len);
     if (!may_tell(sock))

@@ -31,6 +31,9 @@
 #define LENT_CLIENT_MIN 64u
 #define LENT_LINK_MIN   16u
 #define LENT_MAX        4096u
+/* Receives under way into buffers lent by links (gm_core_recv_pool) are at most so large a share of
+ * these buffers: they may all be filled at once. */
+#define LENT_BULK_SHARE 4u
 /* Message headers and iovecs of a turn's gathered sends; submitted early when full. */
 #define ARENA_BYTES (128u << 10)
 /* The kernel's byte limit is 32 bits; a larger grant is armed in parts. */
@@ -38,8 +41,7 @@
 /* Limited multishots are for heads and small bodies: a receive takes at most a quarter of the
  * grant, which holds most heads, and three quarters are used before it has to be armed anew.
  * Measured at 64 connections: 0.13 and 0.01 submissions per request (server, agent) instead of 1
- * and 1, 0.96 of the CPU time. Larger grants are used up by a few receives of a whole buffer each.
- */
+ * and 1, 0.96 of the CPU time. Larger grants are used up by a few receives of a whole buffer. */
 #define MULTISHOT_PARTS     4u
 #define MULTISHOT_GRANT_MIN 8192u
 #define MULTISHOT_GRANT_MAX 65536u
@@ -94,7 +96,8 @@ struct uring {
     struct gm_list refused; /* listeners that wait for descriptors */
     struct gm_timer refused_timer;
     uint32_t arena_used;
-    bool eventfd_spent; /* the one-shot watch has fired */
+    uint32_t bulk_count; /* receives under way for others into a link's buffer */
+    bool eventfd_spent;  /* the one-shot watch has fired */
     uint8_t arena[ARENA_BYTES] __attribute__((aligned(16)));
 };
 
@@ -193,16 +196,17 @@ static void arm_poll(struct uring *u, struct gm_sock *sock, enum uring_op op, un
 
 /* The kernel ends a limited multishot only with the receive that reaches the limit. So each receive
  * is capped, too, and the limit is lower than the grant by one byte less than a cap: together they
- * never exceed it. What they leave is armed when it ends, in the end as one receive of exactly
- * that.
- */
+ * never exceed it. What they leave is armed when it ends, at last as one receive of just that. */
 static void arm_recv(struct uring *u, struct gm_sock *sock)
 {
     bool unlimited = sock->recv_grant == GM_RECV_UNLIMITED;
     bool small = sock->recv_grant >= MULTISHOT_GRANT_MIN && sock->recv_grant <= MULTISHOT_GRANT_MAX;
-    bool multishot =
-        has(u, GM_URING_MULTISHOT_RECV) && (unlimited || (small && has(u, GM_URING_RECV_LIMIT)));
-    uint32_t most = multishot ? LIMIT_MAX : sock->ring->store.pools[sock->pool].buf_bytes;
+    uint32_t bulk_max = u->ring->store.pools[GM_POOL_LINK].count / LENT_BULK_SHARE;
+    enum gm_pool pool =
+        u->bulk_count < bulk_max ? gm_core_recv_pool(sock) : (enum gm_pool)sock->pool;
+    bool multishot = has(u, GM_URING_MULTISHOT_RECV) && pool == sock->pool &&
+                     (unlimited || (small && has(u, GM_URING_RECV_LIMIT)));
+    uint32_t most = multishot ? LIMIT_MAX : u->ring->store.pools[pool].buf_bytes;
     uint32_t limit = sock->recv_grant < most ? (uint32_t)sock->recv_grant : most;
     struct io_uring_sqe *sqe = take_sqe(u);
     if (multishot) {
@@ -214,8 +218,9 @@ static void arm_recv(struct uring *u, struct gm_sock *sock)
         io_uring_prep_recv(sqe, sock->fd, NULL, limit, 0);
     }
     sqe->flags |= IOSQE_BUFFER_SELECT;
-    sqe->buf_group = sock->pool;
-    own(sock, sqe, sock->pool == GM_POOL_CLIENT ? OP_RECV_CLIENT : OP_RECV_LINK);
+    sqe->buf_group = (uint16_t)pool;
+    own(sock, sqe, pool == GM_POOL_CLIENT ? OP_RECV_CLIENT : OP_RECV_LINK);
+    u->bulk_count += pool != sock->pool;
     sock->recv_armed = unlimited ? GM_RECV_UNLIMITED : limit;
     sock->flags |= U_RECV;
 }
@@ -344,8 +349,7 @@ static void feed_starved(struct uring *u, enum gm_pool pool)
     }
 }
 
-/* ---- Before the wait: requests are brought in line with the grants
- * ----------------------------------------------------------------------------------- */
+/* ---- Before the wait: requests are brought in line with the grants ---- */
 
 static void settle(struct uring *u, struct gm_sock *sock)
 {
@@ -443,9 +447,9 @@ static void make_blocking(int fd)
         (void)fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
 }
 
-static void recv_failed(struct uring *u, struct gm_sock *sock, int error)
+static void recv_failed(struct uring *u, enum gm_pool pool, struct gm_sock *sock, int error)
 {
-    struct lending *l = &u->lending[sock->pool];
+    struct lending *l = &u->lending[pool];
     switch (error) {
     case -ECANCELED:
     case -EINTR:
@@ -455,10 +459,11 @@ static void recv_failed(struct uring *u, struct gm_sock *sock, int error)
         break;
     case -ENOBUFS:
         gm_counter_add(GM_COUNTER_RECV_STARVED, 1);
-        if (gm_store_free_count(&u->ring->store, sock->pool) > 0 && l->target < l->entries)
+        if (gm_store_free_count(&u->ring->store, (enum gm_store_pool)pool) > 0 &&
+            l->target < l->entries)
             l->target *= 2u;
         if (gm_core_wants_recv(sock))
-            list_on(sock, &u->ring->starved[sock->pool], U_STARVED);
+            list_on(sock, &u->ring->starved[pool], U_STARVED);
         break;
     default:
         gm_core_recv_failed(sock, error);
@@ -478,6 +483,7 @@ static void on_recv(struct uring *u, enum gm_pool pool, struct gm_sock *sock,
     if (sock->recv_armed != GM_RECV_UNLIMITED && cqe->res > 0)
         sock->recv_armed -= (uint32_t)cqe->res;
     if (!more) {
+        u->bulk_count -= pool != sock->pool;
         sock->flags &= ~U_RECV;
         sock->recv_armed = 0;
         if (cqe->res > 0)
@@ -488,7 +494,7 @@ static void on_recv(struct uring *u, enum gm_pool pool, struct gm_sock *sock,
     else if (cqe->res == 0)
         gm_core_recv_end(sock, 0);
     else
-        recv_failed(u, sock, cqe->res);
+        recv_failed(u, pool, sock, cqe->res);
     if (!more)
         mark_dirty(sock);
 }

@@ -423,7 +423,12 @@ static void exchange_resend(struct gm_exchange *exchange, struct gm_card *card)
     struct gm_chain again = exchange->replay;
     exchange->replay = (struct gm_chain){0};
     while (again.count > 0) {
-        gm_slice piece = gm_chain_pop(&again, segs);
+        /* Pieces of one buffer have become one again: another ring takes no more than a frame's. */
+        gm_slice piece = gm_chain_front(&again);
+        if (piece.len > GM_FRAME_PAYLOAD_MAX)
+            piece.len = GM_FRAME_PAYLOAD_MAX;
+        (void)gm_slice_ref(piece);
+        gm_chain_consume(&again, segs, piece.len);
         replay_keep(exchange, piece); /* an agent may refuse it again */
         gm_exchange_tell(exchange, &(struct gm_port_message){.kind = GM_PORT_DATA, .slice = piece});
         exchange->send_room -= piece.len;

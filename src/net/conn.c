@@ -451,8 +451,12 @@ static void conn_writable(struct gm_sock *sock)
 static void conn_evacuate(struct gm_holder *holder)
 {
     struct gm_conn_queue *queue = GM_CONTAINER_OF(holder, struct gm_conn_queue, holder);
-    if (queue->sending_bytes == 0)
-        gm_ring_evacuate(gm_conn_ring(queue->conn), &queue->out);
+    struct gm_conn *conn = queue->conn;
+    if (queue->sending_bytes > 0)
+        return;
+    gm_ring_evacuate(gm_conn_ring(conn), &queue->out);
+    if (conn->tls != NULL)
+        gm_ring_evacuate(gm_conn_ring(conn), &conn->tls->out);
 }
 
 /* ---- Receiving, closing ---- */

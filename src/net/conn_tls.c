@@ -16,6 +16,8 @@
 #define TLS_FLIGHT_GRANT 16384u
 #define TLS_BATCH_MIN    (GM_BLOCK_SMALL_BYTES - GM_TLS_OVERHEAD_MAX)
 #define TLS_BATCH_FIRST  (GM_TLS_SEAL_BYTES / 4u)
+/* A record with so much payload is sealed into a spare receive buffer. */
+#define TLS_SPARE_MIN (GM_CLIENT_BUF_BYTES / 2u)
 /* A batch that does not leave takes at most so much more room than the plaintext it replaces. */
 #define TLS_BLOCKED_BYTES (2u * GM_BLOCK_SMALL_BYTES)
 
@@ -31,16 +33,25 @@ static struct gm_seg_pool *tls_segs(const struct gm_conn_tls *tls)
 {
     return gm_ring_segs(tls_ring(tls));
 }
-static struct gm_buf *tls_block(void *ring)
+/* What is sealed goes to blocks of the store that its plaintext is reserved in, or, where it is
+ * much, to spare receive buffers: a record in one piece is sealed faster than one in four. */
+static struct gm_buf *tls_block(void *arg)
 {
-    return gm_ring_block(ring, GM_BLOCK_CREDIT);
+    struct gm_conn_tls *tls = arg;
+    const struct gm_conn_queue *queue = tls->conn->queue;
+    size_t queued = queue != NULL ? queue->out.bytes : 0;
+    size_t next = queued < tls->batch ? queued : tls->batch;
+    struct gm_buf *buf = NULL;
+    if (tls->ready && next >= TLS_SPARE_MIN)
+        buf = gm_ring_block(tls_ring(tls), GM_BLOCK_SPARE);
+    return buf != NULL ? buf : gm_ring_block(tls_ring(tls), GM_BLOCK_CREDIT);
 }
 static struct gm_tls_io tls_io(struct gm_conn_tls *tls)
 {
     return (struct gm_tls_io){
         .in = &tls->in,
         .plain = &tls->plain,
-        .sink = {.out = &tls->out, .segs = tls_segs(tls), .block = tls_block, .arg = tls_ring(tls)},
+        .sink = {.out = &tls->out, .segs = tls_segs(tls), .block = tls_block, .arg = tls},
     };
 }
 

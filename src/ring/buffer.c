@@ -213,10 +213,14 @@ static const uint8_t pool_of_block[GM_BLOCK_COUNT] = {
     [GM_BLOCK_SMALL] = GM_STORE_CORK,
     [GM_BLOCK_HEAD] = GM_STORE_HEAD,
     [GM_BLOCK_CREDIT] = GM_STORE_EVACUATION,
+    [GM_BLOCK_SPARE] = GM_STORE_CLIENT,
 };
 
 struct gm_buf *gm_ring_block(struct gm_ring *ring, enum gm_block kind)
 {
+    const struct gm_pool_state *pool = &ring->store.pools[pool_of_block[kind]];
+    if (kind == GM_BLOCK_SPARE && gm_pool_unheld(pool) <= GM_POOL_WELL(pool->count))
+        return NULL;
     return gm_store_take(&ring->store, pool_of_block[kind]);
 }
 

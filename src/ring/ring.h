@@ -164,6 +164,8 @@ enum gm_block {
     GM_BLOCK_HEAD,
     GM_BLOCK_CREDIT, /* as large as a small one, of the store that gm_ring_reserve counts: for
                         whoever turns reserved bytes into other bytes (TLS) */
+    GM_BLOCK_SPARE,  /* GM_CLIENT_BUF_BYTES in one piece: a client's receive buffer, while receiving
+                        leaves half of them over; else NULL. Who keeps it is a holder */
     GM_BLOCK_COUNT
 };
 #define GM_BLOCK_SMALL_BYTES 4096u
@@ -194,8 +196,8 @@ void gm_ring_desk_give(struct gm_ring *ring, void *desk);
  * store in whole blocks. True and counted, or false and nothing changed. What has been reserved can
  * always be evacuated into blocks: that is what makes the promise good. */
 bool gm_ring_reserve(struct gm_ring *ring, size_t bytes) GM_WARN_UNUSED;
-/* The same for more of what has some: only out of the first half of the budget. The other half is for
- * those who begin, however much the ones who are here could use. */
+/* The same for more of what has some: only out of the first half of the budget. The other half is
+ * for those who begin, however much the ones who are here could use. */
 bool gm_ring_reserve_more(struct gm_ring *ring, size_t bytes) GM_WARN_UNUSED;
 void gm_ring_unreserve(struct gm_ring *ring, size_t bytes);
 /* What can still be reserved, and the whole. */

@@ -373,6 +373,30 @@ TLS_TEST(what_cannot_be_sealed_for_want_of_blocks_leaves_later)
     pair_close(&p);
 }
 
+TLS_TEST(much_is_sealed_into_spare_buffers_which_come_back_when_they_are_short)
+{
+    struct pair p = {0};
+    static struct gm_buf *hogged[4096];
+    gm_sim_profile_default(&p.w.profile);
+    p.w.profile.buffer_bytes = 40000; /* one batch and a half: the next is large */
+    pair_up(&p, 11);
+    struct gm_pool_state *pool = &p.w.near->store.pools[GM_STORE_CLIENT];
+    uint32_t unheld = gm_pool_unheld(pool);
+    write_some(&p, &p.server, 66000);
+    wire_run(&p.w, SECOND_NS);
+    cr_assert(p.server.conn.queue->blocked);
+    cr_assert_lt(gm_pool_unheld(pool), unheld, "%u of %u", gm_pool_unheld(pool), unheld);
+    unsigned count = wire_hog(&p.w, GM_STORE_CLIENT, hogged);
+    wire_run(&p.w, SECOND_NS);
+    cr_assert_gt(pool->free_count, 0, "what is sealed has moved out");
+    count += wire_hog(&p.w, GM_STORE_CLIENT, hogged + count);
+    grant(&p, &p.client, 66000);
+    wire_run(&p.w, 60 * SECOND_NS);
+    cr_assert_eq(p.client.received, 66000, "%zu, without a spare buffer", p.client.received);
+    wire_unhog(&p.w, hogged, count);
+    pair_close(&p);
+}
+
 TLS_TEST(a_session_goes_on_after_the_hand_over)
 {
     struct pair p = {0};

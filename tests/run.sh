@@ -29,7 +29,7 @@ esac
 
 logs=build-logs
 mkdir -p $logs
-passed=0 failed=0 skipped=0 summary=()
+passed=0 failed=0 skipped=0 summary=() failures=()
 
 say() { printf '[%4ds] %s\n' "$SECONDS" "$*"; }
 wanted() { [ -z "$only" ] || [ "$only" = "$1" ]; }
@@ -73,7 +73,12 @@ counted() {
     p=${p:-0} f=${f:-0} s=${s:-0}
     # A suite that dies without saying so, or that counts nothing, has failed.
     if [ "$f" -eq 0 ] && { [ $status -ne 0 ] || [ $((p + s)) -eq 0 ]; }; then f=1; fi
-    [ "$f" -eq 0 ] || show "$log" 60
+    if [ "$f" -ne 0 ]; then
+        show "$log" 60
+        # A log may be thousands of lines: what failed in it is said once more at the very end.
+        mapfile -t -O ${#failures[@]} failures < <(
+            grep -aE '(^|: )(FAILED|ERROR) |^ *not ok|^ *(failed|FAIL)[: ]' "$log" | tail -n 20 | sed "s/^/$name: /" | cut -c1-400)
+    fi
     if [ "$s" -ne 0 ]; then grep -iE '^ *skip' "$log" | head -20 | sed 's/^/    | /'; fi
     count "$name" "$p" "$f" "$s"
 }
@@ -205,5 +210,6 @@ fi
 
 printf '\n'
 printf '%s\n' "${summary[@]}"
+[ ${#failures[@]} -eq 0 ] || printf '\n%s\n' "${failures[@]}"
 printf '\n%d passed, %d failed, %d skipped\n' $passed $failed $skipped
 [ $failed -eq 0 ]

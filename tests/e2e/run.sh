@@ -84,11 +84,13 @@ run_one() {
 passed=0 failed=0 skipped=0
 number() { grep -oE "[0-9]+ $1" <<<"$2" | awk '{ n += $1 } END { print n + 0 }'; }
 
-# Usage: report NAME LOG     prints what a run said, and counts it
+# Usage: report NAME LOG     prints what a run said, and counts it; what failed in it stands at the end once more
 report() {
     local line p s f
     printf '\n==== %s ====\n' "$1"
     cat "$2"
+    awk '/^=+ (FAILURES|ERRORS) =+$/, /^=+ (slowest|warnings|short)/' "$2" | tail -n 100 >>"$logs/failures"
+    grep -E '^(FAILED|ERROR) ' "$2" | sed "s/^/$1: /" >>"$logs/failures"
     line=$(grep -E '^=* ?[0-9]+ (passed|failed|skipped|error|deselected).* in [0-9.]+s' "$2" | tail -n 1)
     p=$(number passed "$line") s=$(number skipped "$line") f=$(number '(failed|errors?)' "$line")
     if [ "$(cat "$2.status" 2>/dev/null)" != 0 ] && [ "$f" -eq 0 ]; then f=1; fi
@@ -121,5 +123,7 @@ for run in $plan; do
 done
 while [ ${#name_of[@]} -gt 0 ]; do wait_for_one; done
 
-printf '\n%d passed, %d failed, %d skipped in %ds\n' $passed $failed $skipped $SECONDS
+printf '\n'
+cat "$logs/failures"
+printf '%d passed, %d failed, %d skipped in %ds\n' $passed $failed $skipped $SECONDS
 [ $failed -eq 0 ]

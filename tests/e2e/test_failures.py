@@ -6,7 +6,7 @@ import time
 import pytest
 
 from lib.backend import pattern
-from lib.settings import PATIENCE, TLS, wait_until
+from lib.settings import AT_ONCE, PATIENCE, TLS, wait_until
 from lib.tunnel import Tunnel
 from lib.wire import Truncated, chunked
 
@@ -28,7 +28,7 @@ def test_a_killed_agent_cuts_answers_visibly_and_at_once(workshop, coding):
         tunnel.agent.kill()
         with pytest.raises((Truncated, ConnectionResetError)):
             swallow(wire, answer)
-        assert time.monotonic() - since < 2
+        assert time.monotonic() - since < AT_ONCE
     tunnel.server.wait_agents("svc", 0)
     answer = tunnel.get("/echo")
     assert (answer.status, answer.error) == (503, "agent_unavailable")
@@ -139,7 +139,7 @@ def test_requests_at_a_frozen_agent_fail_over_within_six_seconds(workshop):
     for thread in threads:
         thread.join(PATIENCE)
     assert results == [200] * 8, results
-    assert time.monotonic() - since < 7
+    assert time.monotonic() - since < 6 + AT_ONCE
     assert len(backends[1].seen) == 8
     # A lane that carried none of them is idle: found silent after 15 s, and dead 3 s later.
     wait_until(lambda: tunnel.server.health()["agents"]["svc"] == 1, "the frozen agent is out", 21)
@@ -154,7 +154,7 @@ def test_requests_at_a_lone_frozen_agent_fail_within_six_seconds(workshop):
         since = time.monotonic()
         with pytest.raises((Truncated, ConnectionResetError)):
             swallow(wire, answer)
-        assert 1 < time.monotonic() - since < 7
+        assert 1 < time.monotonic() - since < 6 + AT_ONCE
     assert tunnel.server.counter("links_dead") >= 1
     tunnel.agent.thaw()
     tunnel.server.wait_agents("svc")
@@ -171,7 +171,7 @@ def test_a_frozen_agents_replacement_is_admitted(workshop):
     since = time.monotonic()
     with tunnel.wire() as wire:
         assert wire.send(tunnel.head("GET", "/body?n=3")).answer().status == 200
-    assert time.monotonic() - since < 7
+    assert time.monotonic() - since < 6 + AT_ONCE
     old.thaw()
 
 
@@ -219,7 +219,7 @@ def test_a_frozen_path_is_death_too(workshop):
         since = time.monotonic()
         answer = wire.answer()
         assert (answer.status, answer.error) == (502, "agent_disconnect")
-        assert time.monotonic() - since < 7
+        assert time.monotonic() - since < 6 + AT_ONCE
         assert seen.gone.wait(8)
     proxy.cut()
     proxy.frozen = False

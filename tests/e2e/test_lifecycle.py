@@ -6,15 +6,13 @@ import time
 import pytest
 
 from lib.backend import pattern
-from lib.settings import PATIENCE, free_port, wait_until
+from lib.settings import AT_ONCE, PATIENCE, free_port, wait_until
 from lib.tls import world
 from lib.tunnel import Tunnel
 from lib.wire import Truncated, Wire
 from old_peer import OldAgent
 from peers.native_agent import NativeAgent
 from peers.native_server import NativeServer, request
-
-SOON = 3.0  # for an end that nothing delays
 
 
 def begin(tunnel, rest):
@@ -29,8 +27,8 @@ def test_an_idle_server_ends_at_once(workshop, number):
     tunnel = workshop.tunnel()
     since = time.monotonic()
     tunnel.server.signal(number)
-    assert tunnel.server.wait(SOON) == 0
-    assert time.monotonic() - since < SOON
+    assert tunnel.server.wait(AT_ONCE) == 0
+    assert time.monotonic() - since < AT_ONCE
     tunnel.agent.check_alive()
 
 
@@ -38,7 +36,7 @@ def test_an_idle_server_ends_at_once(workshop, number):
 def test_an_idle_agent_ends_at_once(workshop, number):
     tunnel = workshop.tunnel()
     tunnel.agent.signal(number)
-    assert tunnel.agent.wait(SOON) == 0
+    assert tunnel.agent.wait(AT_ONCE) == 0
     tunnel.server.wait_agents("svc", 0)
 
 
@@ -46,7 +44,7 @@ def test_an_agent_ends_without_a_server(workshop):
     from lib.settings import free_port
     agent = workshop.agent(f"ws://127.0.0.1:{free_port()}/agent", {"svc": "http://127.0.0.1:1"})
     agent.wait_log("runtime")
-    assert agent.stop(SOON) == 0
+    assert agent.stop(AT_ONCE) == 0
 
 
 def test_a_draining_server_lets_answers_finish(workshop):
@@ -55,7 +53,7 @@ def test_a_draining_server_lets_answers_finish(workshop):
     tunnel.server.signal(signal.SIGTERM)
     assert sum(1 for _ in wire.events(answer)) == 10
     assert wire.expect_end() == b"", "the connection ends behind the answer"
-    assert tunnel.server.wait(SOON) == 0
+    assert tunnel.server.wait(AT_ONCE) == 0
 
 
 def test_a_draining_server_lets_uploads_finish(workshop):
@@ -68,7 +66,7 @@ def test_a_draining_server_lets_uploads_finish(workshop):
         wire.send(b"0123456789")
         answer = wire.answer()
         assert answer.status == 200 and answer.get("Connection") == "close"
-    assert tunnel.server.wait(SOON) == 0
+    assert tunnel.server.wait(AT_ONCE) == 0
 
 
 def test_a_draining_server_takes_no_new_connections_and_closes_idle_ones(workshop):
@@ -78,9 +76,9 @@ def test_a_draining_server_takes_no_new_connections_and_closes_idle_ones(worksho
     busy, answer = begin(tunnel, "/sse?n=10&every=0.1")
     tunnel.server.signal(signal.SIGTERM)
     assert idle.expect_end(2) == b""
-    wait_until(lambda: refuses(tunnel.server.port), "the listener is closed", 2)
+    wait_until(lambda: refuses(tunnel.server.port), "the listener is closed", AT_ONCE)
     assert sum(1 for _ in busy.events(answer)) == 10
-    assert tunnel.server.wait(SOON) == 0
+    assert tunnel.server.wait(AT_ONCE) == 0
 
 
 def refuses(port) -> bool:
@@ -133,7 +131,7 @@ def test_the_servers_deadline_is_kept(workshop):
             for _ in wire.body_pieces(answer):
                 pass
         assert tunnel.server.wait(5) == 0
-        assert 0.8 < time.monotonic() - since < 4
+        assert 0.8 < time.monotonic() - since < 1 + AT_ONCE
     assert tunnel.backend.last().gone.wait(5)
 
 
@@ -168,7 +166,7 @@ def test_no_peer_holds_up_the_servers_deadline(workshop, keys):
     since = time.monotonic()
     server.signal(signal.SIGTERM)
     assert server.wait(10) == 0
-    assert 0.8 < time.monotonic() - since < 3.5
+    assert 0.8 < time.monotonic() - since < 1 + AT_ONCE
     assert server.log("drained") and not server.log("the drain did not end in time: ending with requests under way")
     frozen.agent.thaw()
     for wire in (middle, end, upgraded, hanging, *halves, *peers):
@@ -179,7 +177,7 @@ def test_a_shutdown_timeout_of_zero_ends_at_once(workshop):
     tunnel = workshop.tunnel("--shutdown-timeout", "0")
     wire, _ = begin(tunnel, "/stall?coding=chunked")
     tunnel.server.signal(signal.SIGTERM)
-    assert tunnel.server.wait(SOON) == 0
+    assert tunnel.server.wait(AT_ONCE) == 0
     wire.close()
 
 
@@ -191,7 +189,7 @@ def test_a_second_signal_ends_the_server_at_once(workshop):
     time.sleep(0.2)
     assert tunnel.server.is_alive
     tunnel.server.signal(signal.SIGTERM)
-    tunnel.server.wait(SOON)
+    tunnel.server.wait(AT_ONCE)
     wire.close()
 
 
@@ -203,7 +201,7 @@ def test_health_answers_while_the_server_drains(workshop):
     assert tunnel.server.counter("requests") >= 1, "the metrics port still answers"
     for _ in wire.body_pieces(answer):
         pass
-    assert tunnel.server.wait(SOON) == 0
+    assert tunnel.server.wait(AT_ONCE) == 0
 
 
 # --- the agent ------------------------------------------------------------------------------------
@@ -213,7 +211,7 @@ def test_a_draining_agent_lets_its_streams_finish(workshop):
     wire, answer = begin(tunnel, "/sse?n=10&every=0.1")
     tunnel.agent.signal(signal.SIGTERM)
     assert sum(1 for _ in wire.events(answer)) == 10
-    assert tunnel.agent.wait(SOON) == 0
+    assert tunnel.agent.wait(AT_ONCE) == 0
 
 
 def test_new_requests_go_elsewhere_while_an_agent_drains(workshop):
@@ -228,7 +226,7 @@ def test_new_requests_go_elsewhere_while_an_agent_drains(workshop):
         assert tunnel.get("/body?n=1").status == 200
     assert len(backends[0].seen) == 1 and len(backends[1].seen) == 20
     assert sum(1 for _ in wire.events(answer)) == 15
-    assert first.wait(SOON) == 0
+    assert first.wait(AT_ONCE) == 0
 
 
 def test_rolling_agents_lose_no_request(workshop):
@@ -269,7 +267,7 @@ def test_the_agents_deadline_is_kept(workshop):
         for _ in wire.body_pieces(answer):
             pass
     assert tunnel.agent.wait(5) == 0
-    assert 0.8 < time.monotonic() - since < 4
+    assert 0.8 < time.monotonic() - since < 1 + AT_ONCE
     assert tunnel.backend.last().gone.wait(5)
     wire.close()
 
@@ -282,7 +280,7 @@ def test_a_request_cut_by_the_agents_deadline_says_so(workshop):
         tunnel.agent.signal(signal.SIGTERM)
         answer = wire.answer()
         assert (answer.status, answer.error) == (503, "draining")
-    assert tunnel.agent.wait(SOON) == 0
+    assert tunnel.agent.wait(AT_ONCE) == 0
 
 
 def test_a_server_that_takes_nothing_does_not_hold_up_the_agents_deadline(workshop):
@@ -319,7 +317,7 @@ def test_a_second_signal_ends_the_agent_at_once(workshop):
     time.sleep(0.2)
     assert tunnel.agent.is_alive
     tunnel.agent.signal(signal.SIGTERM)
-    tunnel.agent.wait(SOON)
+    tunnel.agent.wait(AT_ONCE)
     wire.close()
 
 
@@ -338,9 +336,9 @@ def test_the_agent_of_a_drained_server_finds_the_next_one(workshop):
     tunnel = workshop.tunnel()
     wire, answer = begin(tunnel, "/sse?n=30&every=0.1")
     tunnel.server.signal(signal.SIGTERM)
-    wait_until(lambda: refuses(tunnel.server.port), "the old listener is closed", 2)
+    wait_until(lambda: refuses(tunnel.server.port), "the old listener is closed", AT_ONCE)
     new = workshop.server(http_port=tunnel.server.port)
     new.wait_agents("svc")
     assert Tunnel(new, tunnel.agent, "svc", tunnel.backend).get("/body?n=7").body == pattern(7)
     assert sum(1 for _ in wire.events(answer)) == 30, "and the old stream has run to its end"
-    assert tunnel.server.wait(SOON) == 0
+    assert tunnel.server.wait(AT_ONCE) == 0

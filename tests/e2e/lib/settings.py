@@ -31,6 +31,8 @@ def is_sanitized() -> bool:
 SANITIZED = is_sanitized() if os.path.exists(GIMLET) else False
 # Everything that is only waited for, never measured, is given this much; an emulated machine asks for more.
 PATIENCE = float(os.environ.get("GIMLET_E2E_PATIENCE", "30" if SANITIZED else "15"))
+# What must happen at once may take this long on a busy machine: less than any of the product's own clocks (5 s).
+AT_ONCE = 4.0
 
 
 def wait_until(condition, what: str, timeout: float = PATIENCE, step: float = 0.01):

@@ -239,7 +239,10 @@ def test_ping_pong_inside_one_exchange(tunnel, backend):
         answer = wire.final_head()
         for n in range(100):
             wire.send(b"5\r\n%05d\r\n" % n)
-            assert wire.chunk(answer) == b"%05d" % n
+            piece = wire.chunk(answer)
+            while len(piece) < 5:  # what straddles two receive buffers passes as two chunks
+                piece += wire.chunk(answer)
+            assert piece == b"%05d" % n
         wire.send(b"0\r\n\r\n")
         assert wire.chunk(answer) == b""
 

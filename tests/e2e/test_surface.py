@@ -91,9 +91,9 @@ def test_a_token_that_never_expires_is_refused(tunnel, keys):
 
 def test_what_goes_wrong_behind_the_server(workshop):
     """The first lines, by which scripts tell these apart."""
-    tunnel = workshop.tunnel("--idle-timeout", "700ms")
-    answer = tunnel.get("/hang")
+    answer = workshop.tunnel("--idle-timeout", "700ms").get("/hang")
     assert answer.status == 504 and first_lines(answer, "TIMEOUT") == "Request timeout"
+    tunnel = workshop.tunnel()
     answer = tunnel.ask("POST", "/drop", body=b"x")
     assert answer.status == 502 and first_lines(answer, "BACKEND_ERROR")
     tunnel.backend.forget()

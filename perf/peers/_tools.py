@@ -30,8 +30,9 @@ def missing(*programs: str) -> "str | None":
     return f"no {' and '.join(absent)} on PATH or in {peers.cache()}/bin, and {variables} names none"
 
 
-def version(program: str, argument: str = "--version") -> str:
-    """What looks like a version in the first line that says one."""
+def version(program: str, argument: str = "--version", behind: str = "") -> str:
+    """The first thing that looks like a version behind these words."""
     done = subprocess.run([find(program), argument], capture_output=True, text=True, check=False)
-    match = re.search(r"\d+\.\d+(\.\d+)?[\w.+-]*", done.stdout + done.stderr)
+    said = done.stdout + done.stderr
+    match = re.search(r"\d+\.\d+(\.\d+)?[\w.+-]*", said.partition(behind)[2] if behind else said)
     return match[0] if match else "of unknown version"

@@ -115,7 +115,7 @@ build() {
 
 # Of the tests only those that are run in release builds: linking each as a whole takes a minute.
 build_release() {
-    local targets=(gimlet tests/unit/tls/unit-tls)
+    local targets=(gimlet gimlet-server gimlet-agent tests/unit/tls/unit-tls)
     [ $wolfssl = system ] || targets+=(tests/unit/unit-bundle)
     configure build -Dtests=true && ninja -C build "${targets[@]}"
 }

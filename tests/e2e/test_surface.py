@@ -103,6 +103,7 @@ def test_what_goes_wrong_behind_the_server(workshop):
         tunnel.agent.kill()
         answer = wire.answer()
         assert answer.status == 502 and first_lines(answer, "AGENT_DISCONNECT") == "Agent disconnected"
+    tunnel.server.wait_agents("svc", 0)  # its lanes end one by one
     answer = tunnel.get("/echo")
     assert answer.status == 503 and first_lines(answer, "AGENT_UNAVAILABLE") == "No agents available for service svc"
 

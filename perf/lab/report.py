@@ -21,9 +21,13 @@ def environment(program: str, given) -> dict:
     with open("/proc/meminfo") as file:
         memory = int(file.readline().split()[1])
     tree = pathlib.Path(__file__).resolve().parent
-    commit = subprocess.run(["git", "-C", tree, "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    commit = subprocess.run(["git", "-C", tree, "describe", "--always"], capture_output=True, text=True, check=False)
+    # What the laboratory itself writes makes no other program.
+    changed = subprocess.run(["git", "-C", tree, "status", "--porcelain", "--", ":/", ":!/perf/results", ":!/perf/REPORT.md"],
+                             capture_output=True, text=True, check=False)
+    name = (commit.stdout.strip() or "unknown") + ("-dirty" if changed.stdout else "")
     given_by = " (tree; program given)" if os.environ.get("GIMLET_BIN") else ""
-    return {"gimlet": (commit.stdout.strip() or "unknown") + given_by, "program_bytes": os.path.getsize(program),
+    return {"gimlet": name + given_by, "program_bytes": os.path.getsize(program),
             "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), "machine": model, "cores": len(os.sched_getaffinity(0)),
             "memory_gib": round(memory / (1 << 20), 1), "kernel": platform.release(), "python": platform.python_version(),
             "load_average": os.getloadavg()[0], "command": "perf/run.sh " + " ".join(sys.argv[2:]), "quick": given.quick}

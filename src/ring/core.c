@@ -156,6 +156,7 @@ void *gm_ring_desk(struct gm_ring *ring)
     GM_ASSERT(desk != NULL);
     return desk;
 }
+
 void gm_ring_desk_give(struct gm_ring *ring, void *desk)
 {
     gm_slab_give(&ring->desks, desk);

@@ -36,8 +36,6 @@
 #define LENT_BULK_SHARE 4u
 /* Message headers and iovecs of a turn's gathered sends; submitted early when full. */
 #define ARENA_BYTES (128u << 10)
-/* The kernel's byte limit is 32 bits; a larger grant is armed in parts. */
-#define LIMIT_MAX (1u << 30)
 /* Limited multishots are for heads and small bodies: a receive takes at most a quarter of the
  * grant, which holds most heads, and three quarters are used before it has to be armed anew.
  * Measured at 64 connections: 0.13 and 0.01 submissions per request (server, agent) instead of 1
@@ -206,7 +204,7 @@ static void arm_recv(struct uring *u, struct gm_sock *sock)
         u->bulk_count < bulk_max ? gm_core_recv_pool(sock) : (enum gm_pool)sock->pool;
     bool multishot = has(u, GM_URING_MULTISHOT_RECV) && pool == sock->pool &&
                      (unlimited || (small && has(u, GM_URING_RECV_LIMIT)));
-    uint32_t most = multishot ? LIMIT_MAX : u->ring->store.pools[pool].buf_bytes;
+    uint32_t most = multishot ? MULTISHOT_GRANT_MAX : u->ring->store.pools[pool].buf_bytes;
     uint32_t limit = sock->recv_grant < most ? (uint32_t)sock->recv_grant : most;
     struct io_uring_sqe *sqe = take_sqe(u);
     if (multishot) {

@@ -10,10 +10,53 @@ import sys
 import threading
 
 
+class Secure:
+    """One end of TLS that takes from the kernel what there is. ssl's own sockets read each record with two system calls, and
+    whoever sends to them is woken for each: what was measured of a sender was their pace."""
+
+    def __init__(self, peer: socket.socket, context: ssl.SSLContext):
+        self.peer, self.coming, self.going = peer, ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.coming, self.going, server_side=True)
+        self.wire = bytearray(1 << 18)
+
+    def __enter__(self):
+        self.until_done(self.tls.do_handshake)
+        return self
+
+    def __exit__(self, *_):
+        self.peer.close()
+
+    def until_done(self, step, *arguments):
+        while True:
+            try:
+                return step(*arguments)
+            except ssl.SSLWantReadError:
+                self.flush()  # what is asked for may be an answer to it
+                if count := self.peer.recv_into(self.wire):
+                    self.coming.write(memoryview(self.wire)[:count])
+                else:
+                    self.coming.write_eof()
+            finally:
+                self.flush()
+
+    def flush(self):
+        if self.going.pending:
+            self.peer.sendall(self.going.read())
+
+    def recv(self, size: int) -> bytes:
+        return self.until_done(self.tls.read, size)
+
+    def recv_into(self, buffer: bytearray, size: int) -> int:
+        return self.until_done(self.tls.read, size, buffer)
+
+    def sendall(self, data: bytes):
+        self.until_done(self.tls.write, data)
+
+
 def serve(peer: socket.socket, context: "ssl.SSLContext | None"):
     buffer = bytearray(1 << 22)
     head = b""
-    with (context.wrap_socket(peer, server_side=True) if context else peer) as peer:
+    with (Secure(peer, context) if context else peer) as peer:
         while True:
             while (end := head.find(b"\r\n\r\n")) < 0:
                 data = peer.recv(65536)

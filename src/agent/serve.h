@@ -7,9 +7,9 @@
 #include "agent/context.h"
 
 /* Answer bytes held for a stream before the link has pulled them: at first, and when the answer
- * turns out to be long. */
+ * turns out to be long: two receives of the largest kind. */
 #define GM_SERVE_ANSWER_MIN GM_CALL_HEAD_GRANT
-#define GM_SERVE_ANSWER_MAX (64u << 10)
+#define GM_SERVE_ANSWER_MAX (2u * GM_LINK_BUF_BYTES)
 
 struct gm_serve {
     struct gm_call call;

@@ -14,8 +14,9 @@
 
 /* Handshake flights worked on in one turn: each takes 0.1 to 1 ms of the ring's time. */
 #define GM_TLS_FLIGHTS_PER_TURN 2u
-/* Plaintext sealed for one gathered send: four records that fill their blocks to the end. */
-#define GM_TLS_SEAL_BYTES (4u * (GM_TLS_PAYLOAD_MAX - GM_TLS_OVERHEAD_MAX))
+/* Plaintext sealed for one gathered send: eight records that fill their blocks to the end, about as
+ * much as one receive brings. With four 1 GiB takes 1.13 (up) and 1.10 (down) of the CPU time. */
+#define GM_TLS_SEAL_BYTES (8u * (GM_TLS_PAYLOAD_MAX - GM_TLS_OVERHEAD_MAX))
 
 /* What the TLS connections of one ring share. */
 struct gm_tls_room {

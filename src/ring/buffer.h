@@ -2,7 +2,7 @@
  * mapping of memory_bytes.
  *
  *   client receive buffers   1/8   16 KiB each
- *   link receive buffers     1/8   64 KiB each
+ *   link receive buffers     1/8   128 KiB each
  *   head blocks              1/8   68 KiB each: the named bound on heads in the making
  *   segments                 1/32
  *   small blocks             rest  4 KiB each: a quarter for gm_ring_block, the other three for

@@ -274,10 +274,9 @@ static inline bool gm_core_wants_recv(const struct gm_sock *sock)
            (sock->flags & (GM_SOCK_CONNECTING | GM_SOCK_CLOSING | GM_SOCK_DETACHING |
                            GM_SOCK_RECV_ENDED | GM_SOCK_LISTENER)) == 0;
 }
-/* Whose buffers the next receive is given. Where much comes and is granted it is a link's, four
- * times as large: fewer turns, sends and wake-ups (1 GiB through server and agent, CPU time of
- * both: 0.7 of what one receive of 16 KiB at a time cost, and 0.93 up and 1.0 down of what limited
- * multishots of them did). Only what links leave over is lent. */
+/* Whose buffers the next receive is given. Where much comes and is granted it is a link's, eight
+ * times as large: fewer turns, sends and wake-ups (GM_LINK_BUF_BYTES has the figures). Only what
+ * links leave over is lent. */
 static inline enum gm_pool gm_core_recv_pool(const struct gm_sock *sock)
 {
     const struct gm_pool_state *link = &sock->ring->store.pools[GM_STORE_LINK];

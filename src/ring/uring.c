@@ -29,7 +29,7 @@
 /* Buffers the kernel holds of each pool at first: as few as keep it busy for a turn, so that the
  * same warm ones go round. Doubled when it ran out while more were free. */
 #define LENT_CLIENT_MIN 64u
-#define LENT_LINK_MIN   16u
+#define LENT_LINK_MIN   8u
 #define LENT_MAX        4096u
 /* Receives under way into buffers lent by links (gm_core_recv_pool) are at most so large a share of
  * these buffers: they may all be filled at once. */

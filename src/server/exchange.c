@@ -327,7 +327,7 @@ static bool exchange_reserve(struct gm_exchange *exchange)
     if (!gm_ring_reserve(ring, window))
         return false;
     exchange->upload_reserved =
-        window < GM_EXCHANGE_UPLOAD_BYTES ? window : GM_EXCHANGE_UPLOAD_BYTES;
+        window < GM_EXCHANGE_UPLOAD_MIN ? window : GM_EXCHANGE_UPLOAD_MIN;
     return true;
 }
 
@@ -553,7 +553,9 @@ static void replay_keep(struct gm_exchange *exchange, gm_slice piece)
         return;
     /* What is kept is charged to the stream: no more than was reserved for its upload, so that
      * `unpulled` stays within it when all of it is sent again. */
-    if (exchange->upgrade || exchange->replay.bytes + piece.len > exchange->upload_reserved) {
+    uint32_t most = exchange->upload_reserved < GM_EXCHANGE_REPLAY_MAX ? exchange->upload_reserved
+                                                                       : GM_EXCHANGE_REPLAY_MAX;
+    if (exchange->upgrade || exchange->replay.bytes + piece.len > most) {
         replay_drop(exchange);
         return;
     }
@@ -572,6 +574,17 @@ void gm_exchange_commit(struct gm_exchange *exchange)
     replay_drop(exchange);
 }
 
+/* A long body gets more room, if there is any. */
+static void upload_grow(struct gm_exchange *exchange)
+{
+    uint32_t has = exchange->upload_reserved, left = GM_EXCHANGE_UPLOAD_MAX - has;
+    if (exchange->unpulled <= has / 2 || left == 0)
+        return;
+    uint32_t more = has < left ? has : left;
+    if (gm_ring_reserve_more(exchange->ctx->ring, more))
+        exchange->upload_reserved += more;
+}
+
 /* Sends the first `len` bytes of `from`, a borrowed slice of this ring. */
 static void exchange_send_data(struct gm_exchange *exchange, gm_slice from, uint32_t len)
 {
@@ -581,6 +594,7 @@ static void exchange_send_data(struct gm_exchange *exchange, gm_slice from, uint
     gm_slice piece = gm_slice_ref((gm_slice){from.data, len, from.buf});
     exchange->send_room -= len;
     exchange->unpulled += len;
+    upload_grow(exchange);
     replay_keep(exchange, piece);
     gm_exchange_tell(exchange, &(struct gm_port_message){.kind = GM_PORT_DATA, .slice = piece});
 }

@@ -13,12 +13,14 @@
 #include "server/client.h"
 #include "stream/window.h"
 
-/* Request bytes read and not yet pulled by the link, per request: covers one turn of a fast client;
- * more only buys latency. */
-/* Also the most that is kept for a second attempt (design section 5.7). */
-#define GM_EXCHANGE_UPLOAD_BYTES (64u << 10)
-#define GM_EXCHANGE_ATTEMPTS     2u
-#define GM_REQUEST_ID_MAX        128u
+/* Request bytes read and not yet pulled by the link: at first, and when the body turns out to be
+ * long: two receives of the largest kind. */
+#define GM_EXCHANGE_UPLOAD_MIN (64u << 10)
+#define GM_EXCHANGE_UPLOAD_MAX (2u * GM_LINK_BUF_BYTES)
+/* Kept of a body for a second attempt (design section 5.7). */
+#define GM_EXCHANGE_REPLAY_MAX (64u << 10)
+#define GM_EXCHANGE_ATTEMPTS   2u
+#define GM_REQUEST_ID_MAX      128u
 /* Interim answers (1xx) of one request: they are not subject to credit. As many as an agent takes
  * from its backend. */
 #define GM_EXCHANGE_INTERIMS_MAX 64u

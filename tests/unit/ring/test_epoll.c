@@ -569,7 +569,7 @@ static bool script_fair(struct pair *pair) {
         pair_next(pair);
     }
     if (pair->client.received < bytes || pair->server.received < bytes) return false;
-    GM_ASSERT(turn_most == 64u << 10 && both_turns >= 20);
+    GM_ASSERT(turn_most == GM_LINK_BUF_BYTES && both_turns >= 20);
     return true;
 }
 

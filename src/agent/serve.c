@@ -417,11 +417,9 @@ static size_t answer_room(struct gm_call *call)
 /* A long answer gets more room, if there is any. */
 static void answer_grow(struct gm_serve *serve)
 {
-    if (serve->unpulled <= serve->answer_reserved / 2 ||
-        serve->answer_reserved >= GM_SERVE_ANSWER_MAX)
-        return;
-    if (gm_ring_reserve_more(serve->ctx->ring, serve->answer_reserved))
-        serve->answer_reserved *= 2;
+    if (serve->unpulled > serve->answer_reserved / 2)
+        serve->answer_reserved =
+            gm_ring_reserve_double(serve->ctx->ring, serve->answer_reserved, GM_SERVE_ANSWER_MAX);
 }
 
 static void answer_data(struct gm_call *call, gm_slice slice)

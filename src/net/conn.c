@@ -49,8 +49,7 @@ bool gm_conn_is_open(const struct gm_conn *conn)
     return conn->state == CONN_CONNECTING || conn->state == CONN_OPEN;
 }
 
-/* From now on; what was to be timed before is over. */
-static void conn_timer(struct gm_conn *conn, uint64_t span_ns)
+void conn_timer(struct gm_conn *conn, uint64_t span_ns)
 {
     struct gm_ring *ring = gm_conn_ring(conn);
     gm_timer_set(ring, &conn->timer, gm_ring_now_ns(ring) + span_ns);

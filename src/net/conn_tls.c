@@ -498,8 +498,7 @@ static bool tls_drains(struct gm_conn *conn)
     if (before && tls->drained)
         return false;
     if (left < tls->undrained && !gm_conn_is_open(conn))
-        gm_timer_set(tls_ring(tls), &conn->timer,
-                     gm_ring_now_ns(tls_ring(tls)) + GM_CONN_CLOSE_STALL_NS);
+        conn_timer(conn, GM_CONN_CLOSE_STALL_NS);
     tls->undrained = left;
     tls_again_soon(tls);
     return true;

@@ -48,6 +48,8 @@ struct gm_conn_tls {
 void conn_starve(struct gm_conn *conn);
 /* Told at once: we are in a callback of our own. */
 void conn_break(struct gm_conn *conn, int error);
+/* From now on; what was to be timed before is over. */
+void conn_timer(struct gm_conn *conn, uint64_t span_ns);
 
 /* ---- conn_tls.c: only for connections with TLS ---- */
 

@@ -249,6 +249,12 @@ bool gm_ring_reserve_more(struct gm_ring *ring, size_t bytes)
     return left >= kept && bytes <= left - kept && gm_ring_reserve(ring, bytes);
 }
 
+uint32_t gm_ring_reserve_double(struct gm_ring *ring, uint32_t reserved, uint32_t most)
+{
+    uint32_t left = most > reserved ? most - reserved : 0, more = reserved < left ? reserved : left;
+    return more > 0 && gm_ring_reserve_more(ring, more) ? reserved + more : reserved;
+}
+
 void gm_ring_unreserve(struct gm_ring *ring, size_t bytes)
 {
     GM_ASSERT(bytes <= ring->store.reserved);

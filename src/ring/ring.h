@@ -202,6 +202,10 @@ bool gm_ring_reserve(struct gm_ring *ring, size_t bytes) GM_WARN_UNUSED;
 /* The same for more of what has some: only out of the first half of the budget. The other half is
  * for those who begin, however much the ones who are here could use. */
 bool gm_ring_reserve_more(struct gm_ring *ring, size_t bytes) GM_WARN_UNUSED;
+/* As much again as `reserved`, up to `most` together, if gm_ring_reserve_more has it. Returns what
+ * is reserved then. */
+uint32_t gm_ring_reserve_double(struct gm_ring *ring, uint32_t reserved,
+                                uint32_t most) GM_WARN_UNUSED;
 void gm_ring_unreserve(struct gm_ring *ring, size_t bytes);
 /* What can still be reserved, and the whole. */
 size_t gm_ring_reservable(const struct gm_ring *ring);

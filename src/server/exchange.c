@@ -577,12 +577,9 @@ void gm_exchange_commit(struct gm_exchange *exchange)
 /* A long body gets more room, if there is any. */
 static void upload_grow(struct gm_exchange *exchange)
 {
-    uint32_t has = exchange->upload_reserved, left = GM_EXCHANGE_UPLOAD_MAX - has;
-    if (exchange->unpulled <= has / 2 || left == 0)
-        return;
-    uint32_t more = has < left ? has : left;
-    if (gm_ring_reserve_more(exchange->ctx->ring, more))
-        exchange->upload_reserved += more;
+    if (exchange->unpulled > exchange->upload_reserved / 2)
+        exchange->upload_reserved = gm_ring_reserve_double(
+            exchange->ctx->ring, exchange->upload_reserved, GM_EXCHANGE_UPLOAD_MAX);
 }
 
 /* Sends the first `len` bytes of `from`, a borrowed slice of this ring. */

@@ -85,6 +85,26 @@ static void do_reserve_more(struct gm_ring *ring, void *arg)
     gm_ring_unreserve(ring, total);
 }
 
+/* Doubled, cut at the most, refused from the second half; nothing is counted that is not returned.
+ */
+static void do_reserve_double(struct gm_ring *ring, void *arg)
+{
+    size_t total = gm_ring_reserve_total(ring), first = total - total / 2u;
+    (void)arg;
+    cr_assert(gm_ring_reserve(ring, 1000));
+    cr_assert_eq(gm_ring_reserve_double(ring, 1000, 4000), 2000u);
+    cr_assert_eq(gm_ring_reserve_double(ring, 2000, 3000), 3000u);
+    cr_assert_eq(gm_ring_reserve_double(ring, 3000, 3000), 3000u);
+    cr_assert_eq(gm_ring_reserve_double(ring, 3000, 10), 3000u, "more than the most already");
+    cr_assert_eq(gm_ring_reserve_double(ring, 0, 10), 0u);
+    cr_assert_eq(gm_ring_reservable(ring), total - 3000u);
+    cr_assert(gm_ring_reserve(ring, first - 3000u - 2999u));
+    cr_assert_eq(gm_ring_reserve_double(ring, 3000, UINT32_MAX), 3000u, "one byte short");
+    gm_ring_unreserve(ring, 1);
+    cr_assert_eq(gm_ring_reserve_double(ring, 3000, UINT32_MAX), 6000u);
+    gm_ring_unreserve(ring, first);
+}
+
 /* What has been reserved can be evacuated: many chains of odd slices, as many bytes as can be
  * reserved. */
 enum { CHAINS = 64 };
@@ -243,6 +263,7 @@ Test(buffer, reservations)
 {
     run_on_ring(do_reserve);
     run_on_ring(do_reserve_more);
+    run_on_ring(do_reserve_double);
 }
 Test(buffer, what_is_reserved_can_be_evacuated)
 {

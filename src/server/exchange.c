@@ -326,8 +326,7 @@ static bool exchange_reserve(struct gm_exchange *exchange)
         return true;
     if (!gm_ring_reserve(ring, window))
         return false;
-    exchange->upload_reserved =
-        window < GM_EXCHANGE_UPLOAD_MIN ? window : GM_EXCHANGE_UPLOAD_MIN;
+    exchange->upload_reserved = window;
     return true;
 }
 

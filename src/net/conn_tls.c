@@ -15,7 +15,7 @@
 /* Granted to the socket ahead of any grant of the owner's: a flight of the handshake. */
 #define TLS_FLIGHT_GRANT 16384u
 #define TLS_BATCH_MIN    (GM_BLOCK_SMALL_BYTES - GM_TLS_OVERHEAD_MAX)
-#define TLS_BATCH_FIRST  (GM_TLS_SEAL_BYTES / 4u)
+#define TLS_BATCH_FIRST  (GM_TLS_PAYLOAD_MAX - GM_TLS_OVERHEAD_MAX)
 /* A record with so much payload is sealed into a spare receive buffer. */
 #define TLS_SPARE_MIN (GM_CLIENT_BUF_BYTES / 2u)
 /* A batch that does not leave takes at most so much more room than the plaintext it replaces. */

@@ -31,17 +31,14 @@ class Secure:
             try:
                 return step(*arguments)
             except ssl.SSLWantReadError:
-                self.flush()  # what is asked for may be an answer to it
-                if count := self.peer.recv_into(self.wire):
-                    self.coming.write(memoryview(self.wire)[:count])
-                else:
-                    self.coming.write_eof()
+                pass
             finally:
-                self.flush()
-
-    def flush(self):
-        if self.going.pending:
-            self.peer.sendall(self.going.read())
+                if self.going.pending:
+                    self.peer.sendall(self.going.read())
+            if count := self.peer.recv_into(self.wire):
+                self.coming.write(memoryview(self.wire)[:count])
+            else:
+                self.coming.write_eof()
 
     def recv(self, size: int) -> bytes:
         return self.until_done(self.tls.read, size)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 
 from lab.stage import Broken
+from scenarios._functions import plain_name
 
 TITLE = "Instructions per small request"
 ABOUT = """User-space instructions of server and agent by callgrind: the difference between runs of 12,000 and of 2,000 requests on 16 kept
@@ -34,7 +35,7 @@ def instructions(lab, which: str, requests: int) -> dict:
         text = subprocess.run(["callgrind_annotate", "--threshold=100", "--auto=no", str(out)], capture_output=True, text=True, check=True).stdout
     found = {}
     for match in filter(None, map(LINE.match, text.splitlines())):
-        name = re.sub(r"\.(lto_priv|part|isra|constprop|cold)\.?\d*|'\d+", "", match[2])
+        name = plain_name(match[2])
         found[name] = found.get(name, 0) + int(match[1].replace(",", ""))
     return found
 

@@ -38,8 +38,8 @@
 /* One batch of epoll_wait: 6 KiB of stack-like memory, read once, in cache. What does not fit comes
  * next turn, the kernel rotates. */
 #define EPOLL_EVENTS 512
-/* Bytes one socket may receive per turn before the others have theirs: one link buffer, eight client
- * buffers. */
+/* Bytes one socket may receive per turn before the others have theirs: one link buffer, eight
+ * client buffers. */
 #define EPOLL_TURN_BYTES GM_LINK_BUF_BYTES
 /* Connections one listener may accept per turn. */
 #define EPOLL_TURN_ACCEPTS 64u

@@ -13,8 +13,8 @@
 #include "server/client.h"
 #include "stream/window.h"
 
-/* Request bytes read and not yet pulled by the link: at first what gm_window_initial gives, and when
- * the body turns out to be long two receives of the largest kind. */
+/* Request bytes read and not yet pulled by the link: at first what gm_window_initial gives, and
+ * when the body turns out to be long two receives of the largest kind. */
 #define GM_EXCHANGE_UPLOAD_MAX (2u * GM_LINK_BUF_BYTES)
 /* Kept of a body for a second attempt (design section 5.7). */
 #define GM_EXCHANGE_REPLAY_MAX (64u << 10)
